@@ -1,0 +1,30 @@
+"""Memory orders. An activation (N, C, H, W) is kept channels-last: its strides are those of a contiguous (N, H, W, C) array.
+
+These functions use only methods that NumPy and CuPy arrays share, so they serve both.
+"""
+
+from __future__ import annotations
+
+__all__ = ["channels_last", "empty_channels_last", "is_channels_last", "nhwc"]
+
+
+def nhwc(x):
+    """The (N, H, W, C) view of x (N, C, H, W); copied into contiguous memory only if x is not channels-last."""
+    view = x.transpose(0, 2, 3, 1)
+    return view if view.flags.c_contiguous else view.copy(order="C")
+
+
+def channels_last(x):
+    """x (N, C, H, W) itself if it lies channels-last in memory, else a channels-last copy; the shape stays (N, C, H, W)."""
+    return nhwc(x).transpose(0, 3, 1, 2)
+
+
+def is_channels_last(x) -> bool:
+    """Whether x (N, C, H, W) lies channels-last in memory."""
+    return x.ndim == 4 and x.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+def empty_channels_last(xp, shape, dtype):
+    """A new uninitialized channels-last array of ``shape`` (N, C, H, W) from the array library ``xp``."""
+    n, c, h, w = shape
+    return xp.empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
