@@ -126,9 +126,7 @@ class ConvGeometry:
         return cls(n, c, h, w, o, kh, kw, *stride, *pads, *dilation, groups, oh, ow)
 
     @classmethod
-    def of_transposed(
-        cls, x_shape, weight_shape, stride=1, padding=0, output_padding=0, dilation=1, groups=1
-    ) -> ConvGeometry:
+    def of_transposed(cls, x_shape, weight_shape, stride=1, padding=0, output_padding=0, dilation=1, groups=1) -> ConvGeometry:
         """Geometry of the convolution whose input gradient is ``conv_transpose2d``.
 
         x (N, I, H, W) and weight (I, O/groups, kh, kw) of the transposed convolution play the parts of the output gradient
@@ -236,9 +234,7 @@ class PoolGeometry:
             if ceil_mode and (out - 1) * s >= size + p:  # the last window must not start in the trailing padding
                 out -= 1
             sizes.append(out)
-        return cls(
-            n, c, h, w, *kernel, *stride, *padding, *dilation, *sizes, bool(count_include_pad), int(divisor_override or 0)
-        )
+        return cls(n, c, h, w, *kernel, *stride, *padding, *dilation, *sizes, bool(count_include_pad), int(divisor_override or 0))
 
     @property
     def x_shape(self) -> tuple[int, int, int, int]:
