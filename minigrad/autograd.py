@@ -1,0 +1,419 @@
+"""The graph of a computation and the walk back through it. No mathematics, no op and no kernel lives here.
+
+An op that is given tensors that require gradients makes a ``Node``. Its *edges* say where the gradients of its inputs go: to the
+node that made the input, or to a leaf tensor. ``run_backward`` visits the nodes from the newest to the oldest, which is a valid
+order because an op can only use what existed before it. Gradients are taken out of the table as the walk goes and nodes are
+emptied behind it, so that memory is freed early; a tensor's ``.grad`` is set at the very end, or not at all if anything failed.
+"""
+
+from __future__ import annotations
+
+import functools
+import heapq
+import itertools
+import linecache
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from minigrad.device import array_module
+
+__all__ = [
+    "AnomalyError",
+    "Node",
+    "detect_anomaly",
+    "enable_grad",
+    "is_grad_enabled",
+    "no_grad",
+    "run_backward",
+    "set_detect_anomaly",
+    "set_grad_enabled",
+]
+
+
+class AnomalyError(RuntimeError):
+    """A NaN or an infinity appeared while anomaly detection was on."""
+
+
+class _State(threading.local):
+    grad_enabled = True
+    anomaly = False
+
+    def __init__(self):
+        self.modules = []  # the modules whose forward is running, outermost first
+
+
+state = _State()
+
+
+# ---- switches: gradients, anomaly detection ----------------------------------------------------------------------------
+
+
+class _Switch:
+    """Sets one flag of the thread's state; usable as a context manager and as a decorator."""
+
+    flag: str
+
+    def __init__(self, value: bool):
+        self.value = bool(value)
+        self.before: list[bool] = []
+
+    def __enter__(self):
+        self.before.append(getattr(state, self.flag))
+        setattr(state, self.flag, self.value)
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        setattr(state, self.flag, self.before.pop())
+
+    def __call__(self, function: Callable) -> Callable:
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            before = getattr(state, self.flag)  # kept per call, so that threads and recursion do not meet
+            setattr(state, self.flag, self.value)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                setattr(state, self.flag, before)
+
+        return wrapper
+
+
+class no_grad(_Switch):
+    """Inside ``with no_grad():`` (or a function decorated ``@no_grad()`` or ``@no_grad``) nothing is recorded for backward."""
+
+    flag = "grad_enabled"
+
+    def __new__(cls, function: Callable | None = None):
+        self = super().__new__(cls)
+        if function is None:
+            return self
+        _Switch.__init__(self, False)
+        return self(function)
+
+    def __init__(self):
+        super().__init__(False)
+
+
+class enable_grad(_Switch):
+    """Records again inside a ``no_grad`` block."""
+
+    flag = "grad_enabled"
+
+    def __init__(self):
+        super().__init__(True)
+
+
+class set_grad_enabled(_Switch):
+    """Sets recording to ``mode`` at once; as a context manager it restores what was before."""
+
+    flag = "grad_enabled"
+
+    def __init__(self, mode: bool):
+        super().__init__(mode)
+        self.before.append(state.grad_enabled)
+        state.grad_enabled = self.value
+
+    def __enter__(self):
+        return self
+
+
+def is_grad_enabled() -> bool:
+    """Whether ops of this thread are recorded for backward."""
+    return state.grad_enabled
+
+
+class detect_anomaly(_Switch):
+    """Inside it, the first op that produces a NaN or an infinity, forward or backward, raises ``AnomalyError``.
+
+    The error names the op, the module it ran in and the line of your code. Every value is looked at: use it to find a fault,
+    not to train.
+    """
+
+    flag = "anomaly"
+
+    def __init__(self):
+        super().__init__(True)
+
+
+class set_detect_anomaly(_Switch):
+    """Switches anomaly detection on or off at once; as a context manager it restores what was before."""
+
+    flag = "anomaly"
+
+    def __init__(self, mode: bool):
+        super().__init__(mode)
+        self.before.append(state.anomaly)
+        state.anomaly = self.value
+
+    def __enter__(self):
+        return self
+
+
+# ---- the graph ---------------------------------------------------------------------------------------------------------
+
+_counter = itertools.count()
+
+
+class Node:
+    """One recorded op.
+
+    ``backward(*gys)`` takes the gradient of each output (arrays; None where an output was not used) and returns the gradient of
+    each input: one array, or a sequence with None where there is none. ``edges[i]`` says where the gradient of input i goes:
+    None (nowhere), a leaf tensor, or the pair (node, slot) of the node that made it.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "backward",
+        "call",
+        "edges",
+        "hooks",
+        "index",
+        "made",
+        "op",
+        "outputs",
+        "released",
+        "retained",
+        "saved",
+        "values",
+    )
+
+    def __init__(self, backward: Callable, edges: tuple, saved: tuple, outputs: int = 1):
+        self.index = next(_counter)
+        self.op = backward.__qualname__  # "conv2d.<locals>.backward"
+        self.backward = backward
+        self.edges = edges
+        self.saved = saved  # (version counter, its value when saved) of every array that backward reads
+        self.outputs = outputs
+        self.released = False
+        self.hooks = None  # slot -> functions to call on the gradient of that output
+        self.retained = None  # slot -> weak reference to a tensor that asked to keep its gradient
+        self.made = None  # where it was made, in words; kept while anomaly detection is on
+        self.call = None  # (function, args, kwargs) of a small op, for the step-by-step view
+        self.values = None  # its small outputs, likewise
+
+    @property
+    def name(self) -> str:
+        """The name of the op: "conv2d"."""
+        return self.op.split(".", 1)[0]
+
+    @property
+    def next_functions(self) -> tuple:
+        """(node, slot) for each input that came from an op, as in PyTorch."""
+        return tuple(edge for edge in self.edges if type(edge) is tuple)
+
+    def __repr__(self) -> str:
+        return f"<{self.name} node {self.index}>"
+
+    def check_saved(self) -> None:
+        """Raise RuntimeError if an array that backward reads was changed since it was saved, or was freed."""
+        if self.released:
+            raise RuntimeError(
+                f"{self.name}: this part of the graph was freed by an earlier backward(): "
+                "call the forward pass again, or keep the graph with backward(retain_graph=True) the first time"
+            )
+        for version, value in self.saved:
+            if version[0] != value:
+                raise RuntimeError(
+                    f"{self.name}: an array that its backward needs was changed in place after the forward pass (version "
+                    f"{version[0]}, saved at {value}){self.where()}: replace the in-place operation (x += y, x[i] = y, "
+                    "inplace=True, optimizer.step() before backward()) by one that makes a new tensor, or clone() first"
+                )
+
+    def where(self) -> str:
+        return f", made {self.made}" if self.made else ""
+
+    def release(self) -> None:
+        """Drop everything that backward held."""
+        self.released = True
+        self.backward = self.call = self.values = None
+        self.edges = self.saved = ()
+
+
+@np.errstate(all="ignore")  # backward keeps to IEEE arithmetic like the ops
+def run_backward(
+    roots: Sequence,
+    gradients: Sequence,
+    retain_graph: bool = False,
+    targets: Sequence | None = None,
+    observer: Callable | None = None,
+) -> list | None:
+    """Carry ``gradients`` (arrays) of the tensors ``roots`` back through the graph.
+
+    Without ``targets`` the leaves' ``.grad`` receive (add up) their gradients. With ``targets`` (tensors) nothing is stored and
+    the list of their gradients, arrays or None, is returned. ``observer(node, gys, gxs)`` is called at every node.
+    """
+    walk = _Walk(targets)
+    for root, gradient in zip(roots, gradients, strict=True):
+        walk.deliver(root.origin if root.origin is not None else root, gradient)
+    while walk.heap:
+        node = heapq.heappop(walk.heap)[1]
+        gys = walk.take(node)
+        node.check_saved()
+        gxs = node.backward(*gys)
+        if type(gxs) is not tuple:
+            gxs = (gxs,)
+        if state.anomaly:
+            _check_backward(node, gys, gxs)
+        if observer is not None:
+            observer(node, gys, gxs)
+        for edge, gx in zip(node.edges, gxs, strict=True):
+            if edge is not None and gx is not None:
+                walk.deliver(edge, gx)
+        if not retain_graph:
+            node.release()
+    return walk.finish()
+
+
+class _Walk:
+    """The gradients that are under way during one backward pass."""
+
+    def __init__(self, targets: Sequence | None):
+        self.heap: list = []  # (-index, node): newest first
+        self.pending: dict = {}  # node -> [gradient, owned] for each output
+        self.leaves: dict = {}  # id of a leaf -> [gradient, owned, leaf]
+        self.retained: list = []  # (tensor, gradient) for retain_grad()
+        self.targets = targets
+        self.wanted = None if targets is None else {t.origin: None for t in targets if t.origin is not None}
+
+    def deliver(self, edge, gradient) -> None:
+        """Add ``gradient`` to what waits at ``edge``."""
+        if type(edge) is tuple:
+            node, slot = edge
+            entry = self.pending.get(node)
+            if entry is None:
+                entry = self.pending[node] = [[None, False] for _ in range(node.outputs)]
+                heapq.heappush(self.heap, (-node.index, node))
+            entry = entry[slot]
+        else:
+            entry = self.leaves.get(id(edge))
+            if entry is None:
+                entry = self.leaves[id(edge)] = [None, False, edge]
+        if entry[0] is None:
+            entry[0] = gradient
+        elif entry[1]:
+            entry[0] += gradient
+        else:  # what came first may be somebody else's array, so the sum goes into a new one
+            entry[0] = entry[0] + gradient
+            entry[1] = True
+
+    def take(self, node: Node) -> list:
+        """The complete gradients of the node's outputs, after their hooks."""
+        gys = [entry[0] for entry in self.pending.pop(node)]
+        if node.hooks:
+            for slot, hooks in node.hooks.items():
+                if gys[slot] is not None:
+                    gys[slot] = run_hooks(hooks, gys[slot])
+        if node.retained:
+            for slot, reference in node.retained.items():
+                tensor = reference()
+                if tensor is not None and gys[slot] is not None:
+                    self.retained.append((tensor, gys[slot]))
+        if self.wanted:
+            for slot in range(node.outputs):
+                if (node, slot) in self.wanted:
+                    self.wanted[(node, slot)] = gys[slot]
+        return gys
+
+    def finish(self) -> list | None:
+        """Store the gradients, now that nothing can fail any more, or return those of the targets."""
+        for entry in self.leaves.values():
+            if entry[2].hooks:
+                entry[0], entry[1] = run_hooks(entry[2].hooks, entry[0]), False
+        if self.targets is not None:
+            leaf = {key: entry[0] for key, entry in self.leaves.items()}
+            return [leaf.get(id(t)) if t.origin is None else self.wanted[t.origin] for t in self.targets]
+        for entry in self.leaves.values():
+            gradient, entry[0] = entry[0], None
+            # A gradient that nothing else refers to (this variable and the argument of getrefcount are two) needs no copy.
+            free = gradient.base is None and sys.getrefcount(gradient) <= 2
+            entry[2].accumulate_grad(gradient, free)
+        for tensor, gradient in self.retained:
+            tensor.accumulate_grad(gradient, False)
+        return None
+
+
+def run_hooks(hooks: dict, gradient):
+    """Pass an array through hook functions; each may return a replacement of the same shape."""
+    for hook in tuple(hooks.values()):
+        result = hook(gradient)
+        if result is not None:
+            if result.shape != gradient.shape:
+                raise ValueError(f"a gradient hook must return shape {gradient.shape}, got {result.shape}")
+            gradient = result
+    return gradient
+
+
+class RemovableHandle:
+    """What registering a hook returns: ``handle.remove()`` takes the hook away again."""
+
+    _ids = itertools.count()
+
+    def __init__(self, hooks: dict):
+        self.id = next(self._ids)
+        self._hooks = hooks
+
+    def remove(self) -> None:
+        """Take the hook away; harmless when it is gone already."""
+        self._hooks.pop(self.id, None)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self.remove()
+
+
+# ---- anomaly detection -------------------------------------------------------------------------------------------------
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+def describe_origin() -> str:
+    """The module and the user's line that are running now, in words."""
+    parts = []
+    if state.modules:
+        parts.append(f"in module {state.modules[0].path_to(state.modules[-1])}")
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    if frame is not None:
+        name, line = frame.f_code.co_filename, frame.f_lineno
+        code = linecache.getline(name, line).strip()
+        parts.append(f"at {name}, line {line}" + (f": {code}" if code else ""))
+    return " ".join(parts)
+
+
+def _faults(x) -> str:
+    """ "3 NaN and 1 Inf of 64 values", or an empty string for a clean (or not floating) array."""
+    xp = array_module(x)
+    if x.dtype.kind != "f" or bool(xp.isfinite(x).all()):
+        return ""
+    nans, infs = int(xp.isnan(x).sum()), int(xp.isinf(x).sum())
+    return " and ".join(f"{n} {what}" for n, what in ((nans, "NaN"), (infs, "Inf")) if n) + f" of {x.size} values"
+
+
+def check_forward(op: str, outputs: Sequence, inputs: Sequence) -> str:
+    """Raise AnomalyError if an output (array) is not finite; else return where the op was called, in words."""
+    origin = describe_origin()
+    for y in outputs:
+        found = _faults(y)
+        if found:
+            came = [f"input {i} already held {_faults(x)}" for i, x in enumerate(inputs) if x is not None and _faults(x)]
+            source = f"; {', '.join(came)}" if came else "; its inputs were finite"
+            raise AnomalyError(f"{op}: the output {tuple(y.shape)} holds {found} {origin}{source}")
+    return origin
+
+
+def _check_backward(node: Node, gys: Sequence, gxs: Sequence) -> None:
+    for i, gx in enumerate(gxs):
+        found = "" if gx is None else _faults(gx)
+        if found:
+            came = next((_faults(gy) for gy in gys if gy is not None and _faults(gy)), "")
+            source = f"its incoming gradient already held {came}" if came else "its incoming gradient was finite"
+            where = node.where() or ", made outside detect_anomaly (run the forward pass inside it to see the line)"
+            raise AnomalyError(f"{node.name}: backward gave {found} in the gradient of input {i}{where}; {source}")

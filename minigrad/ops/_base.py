@@ -1,0 +1,327 @@
+"""What every op is made of.
+
+An op is a function of tensors with its backward nested inside it:
+
+    @op
+    def exp(x):
+        y = xp(x).exp(x.data)
+        def backward(gy):              # arrays in, arrays out
+            return gy * y
+        return record(y, (x,), backward, saves_output=True)
+
+``backward`` may keep arrays, never the output Tensor (that would tie a knot that only the garbage collector can undo), must not
+change the arrays it is given, and returns one gradient per input: an array of the input's shape and dtype, or None.
+``saves`` lists the inputs whose arrays ``backward`` reads, so that a later in-place change of them is noticed.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import TypeVar
+
+import numpy as np
+
+from minigrad import autograd
+from minigrad.autograd import Node
+from minigrad.device import array_module, device_of
+from minigrad.tensor import Tensor
+
+__all__ = [
+    "as_tensor",
+    "check_devices",
+    "check_dtypes",
+    "check_float",
+    "check_inplace",
+    "check_tensor",
+    "data_of",
+    "no_gradient",
+    "normalize_dims",
+    "op",
+    "quiet",
+    "record",
+    "record_inplace",
+    "record_outputs",
+    "unbroadcast",
+    "xp",
+]
+
+F = TypeVar("F", bound=Callable)
+
+REGISTRY: dict[str, Callable] = {}  # every op by name; the tests walk it
+
+# NumPy warns where IEEE arithmetic just gives NaN or Inf; ops keep to IEEE and say nothing (see detect_anomaly).
+quiet = np.errstate(all="ignore")
+
+SMALL = 256  # outputs and inputs of at most so many elements are remembered for the step-by-step view
+
+
+def op(function: F) -> F:
+    """Decorator of every differentiable op: registers it, and puts its name in front of the errors that it raises."""
+    name = function.__name__
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        try:
+            y = function(*args, **kwargs)
+        except (ValueError, TypeError, IndexError) as error:
+            _named(error, name)
+            raise
+        first = y if type(y) is Tensor else y[0] if type(y) is tuple else None
+        if first is not None and first.origin is not None and first.data.size <= SMALL:
+            _remember(first.origin[0], y, wrapper, args, kwargs)
+        return y
+
+    REGISTRY[name] = wrapper
+    return wrapper
+
+
+def no_gradient(function: F) -> F:
+    """Decorator of an op whose result never requires a gradient (comparisons, argmax); otherwise like ``op``."""
+    name = function.__name__
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except (ValueError, TypeError, IndexError) as error:
+            _named(error, name)
+            raise
+
+    wrapper.no_gradient = True
+    REGISTRY[name] = wrapper
+    return wrapper
+
+
+def _named(error: Exception, name: str) -> None:
+    """Begin the exception's message with the op's name (the innermost op's, if ops call ops)."""
+    if not getattr(error, "minigrad_op", None):
+        error.args = (f"{name}: {error.args[0] if error.args else error}", *error.args[1:])
+        error.minigrad_op = name
+
+
+def _remember(node: Node, y, function: Callable, args: tuple, kwargs: dict) -> None:
+    """Keep the call of a small op, so that the step-by-step view can show its values and check its gradient."""
+    if node.call is None and all(a.data.size <= SMALL for a in args if isinstance(a, Tensor)):
+        node.call = (function, args, kwargs)
+        node.values = tuple(t.data for t in (y if type(y) is tuple else (y,)))
+
+
+# ---- recording ---------------------------------------------------------------------------------------------------------
+
+
+def record(
+    data,
+    inputs: Sequence[Tensor | None],
+    backward: Callable,
+    saves: Sequence[Tensor | None] = (),
+    saves_output: bool = False,
+    view_of: Tensor | None = None,
+) -> Tensor:
+    """The Tensor of the array ``data``, with a node in the graph if gradients are on and an input requires one.
+
+    ``inputs``: tensors (or None) in the order in which ``backward`` returns gradients. ``saves``: the inputs that ``backward``
+    reads, ``saves_output``: it reads ``data``. ``view_of``: the input whose memory ``data`` shares.
+    """
+    y = Tensor(data)
+    if view_of is not None:
+        y.version = view_of.version
+    state = autograd.state
+    if state.grad_enabled and data.dtype.kind == "f":
+        edges = _edges(inputs)
+        if edges is not None:
+            saved = [(t.version, t.version[0]) for t in saves if t is not None]
+            if saves_output:
+                saved.append((y.version, y.version[0]))
+            node = Node(backward, edges, saved)
+            y.requires_grad = True
+            y.origin = (node, 0)
+            if view_of is not None:
+                y.view_version = view_of.version[0]
+            if state.anomaly:
+                node.made = _check(backward, (data,), inputs)
+            return y
+    if state.anomaly:
+        _check(backward, (data,), inputs)
+    return y
+
+
+def record_outputs(
+    datas: Sequence,
+    inputs: Sequence[Tensor | None],
+    backward: Callable,
+    saves: Sequence[Tensor | None] = (),
+    view_of: Tensor | None = None,
+) -> tuple[Tensor, ...]:
+    """Like ``record`` for an op with several outputs; ``backward`` takes one gradient per output, None where unused."""
+    ys = tuple(Tensor(data) for data in datas)
+    for y in ys:
+        if view_of is not None:
+            y.version = view_of.version
+    if autograd.state.anomaly:
+        made = _check(backward, datas, inputs)
+    edges = _edges(inputs) if autograd.state.grad_enabled else None
+    if edges is not None:
+        node = Node(backward, edges, [(t.version, t.version[0]) for t in saves if t is not None], len(ys))
+        if autograd.state.anomaly:
+            node.made = made
+        for slot, y in enumerate(ys):
+            if y.data.dtype.kind == "f":
+                y.requires_grad = True
+                y.origin = (node, slot)
+                if view_of is not None:
+                    y.view_version = view_of.version[0]
+    return ys
+
+
+def record_inplace(
+    x: Tensor,
+    inputs: Sequence[Tensor | None],
+    backward: Callable,
+    saves: Sequence[Tensor | None] = (),
+    saves_output: bool = False,
+) -> Tensor:
+    """``x``, whose array was just changed in place (after ``check_inplace(x)``), with the change recorded.
+
+    ``inputs`` starts with ``x`` itself: the gradient of the old value continues to whatever made it.
+    """
+    x.version[0] += 1
+    state = autograd.state
+    if state.grad_enabled:
+        edges = _edges(inputs)
+        if edges is not None:
+            saved = [(t.version, t.version[0]) for t in saves if t is not None]
+            if saves_output:
+                saved.append((x.version, x.version[0]))
+            node = Node(backward, edges, saved)
+            x.requires_grad = True
+            x.origin = (node, 0)
+            if state.anomaly:
+                node.made = _check(backward, (x.data,), inputs[1:])
+            return x
+    if state.anomaly:
+        _check(backward, (x.data,), inputs[1:])
+    return x
+
+
+def check_inplace(x: Tensor, *others: Tensor | None) -> None:
+    """Raise RuntimeError, before anything is changed, if ``x`` must not be changed in place."""
+    if not autograd.state.grad_enabled:
+        return
+    if x.requires_grad and x.origin is None:
+        raise RuntimeError(
+            "a leaf tensor that requires grad cannot be changed in place while gradients are recorded: "
+            "do it inside `with mg.no_grad():`, or make a new tensor"
+        )
+    if x.view_version is not None:
+        raise RuntimeError(
+            "a view of a tensor that requires grad cannot be changed in place: change the tensor itself "
+            "(x[index] = value), or clone() the view first"
+        )
+    if x.data.dtype.kind != "f" and any(t is not None and t.requires_grad for t in others):
+        raise RuntimeError(f"a tensor of dtype {x.dtype} cannot hold values that require grad")
+
+
+def _edges(inputs: Sequence[Tensor | None]) -> tuple | None:
+    """Where the gradient of each input goes; None if no input requires one."""
+    needed = False
+    edges = []
+    for t in inputs:
+        if t is None or not t.requires_grad:
+            edges.append(None)
+            continue
+        needed = True
+        if t.view_version is not None and t.view_version != t.version[0]:
+            raise RuntimeError(
+                "this tensor is a view of one that was changed in place after the view was taken: take the view again"
+            )
+        edges.append(t.origin if t.origin is not None else t)
+    return tuple(edges) if needed else None
+
+
+def _check(backward: Callable, outputs: Sequence, inputs: Sequence[Tensor | None]) -> str:
+    return autograd.check_forward(backward.__qualname__.split(".", 1)[0], outputs, [data_of(t) for t in inputs])
+
+
+# ---- arguments ---------------------------------------------------------------------------------------------------------
+
+
+def xp(x: Tensor) -> ModuleType:
+    """The array library (``numpy`` or ``cupy``) of a tensor."""
+    return array_module(x.data)
+
+
+def data_of(t: Tensor | None):
+    """The array of a tensor; None stays None."""
+    return None if t is None else t.data
+
+
+def check_tensor(value, name: str = "x") -> Tensor:
+    """``value``, or a TypeError that names the argument if it is not a Tensor."""
+    if not isinstance(value, Tensor):
+        kind = type(value).__name__
+        fix = f"mg.tensor({name})" if isinstance(value, (list, tuple, int, float, np.ndarray)) else f"a Tensor as {name}"
+        raise TypeError(f"{name} must be a Tensor, got {kind}: use {fix}")
+    return value
+
+
+def check_float(value, name: str = "x") -> Tensor:
+    """``value`` if it is a tensor of floating-point numbers, else a TypeError that names the argument."""
+    if check_tensor(value, name).data.dtype.kind != "f":
+        raise TypeError(f"{name} must hold floating-point numbers, got dtype {value.dtype}: use {name}.float()")
+    return value
+
+
+def check_devices(**tensors: Tensor | None) -> None:
+    """Raise RuntimeError unless all tensors lie on one device; the message names each argument and its device."""
+    places = {name: device_of(t.data) for name, t in tensors.items() if t is not None}
+    if len(set(places.values())) > 1:
+        listed = ", ".join(f"{name} on {place}" for name, place in places.items())
+        raise RuntimeError(f"all tensors must be on one device, got {listed}: move them with .to(device)")
+
+
+def check_dtypes(**tensors: Tensor | None) -> None:
+    """Raise TypeError unless all tensors are of one floating dtype; the message names each argument and its dtype."""
+    kinds = {name: check_float(t, name).data.dtype for name, t in tensors.items() if t is not None}
+    if len(set(kinds.values())) > 1:
+        listed = ", ".join(f"{name} is {kind}" for name, kind in kinds.items())
+        raise TypeError(f"all tensors must have one dtype, but {listed}: convert with .float() or .double()")
+
+
+def as_tensor(value, like: Tensor) -> Tensor:
+    """``value`` (a Tensor, array or number) as a Tensor on the device of ``like``; a number takes its floating dtype."""
+    if isinstance(value, Tensor):
+        return value
+    library = xp(like)
+    if isinstance(value, np.generic) or not hasattr(value, "dtype"):
+        if isinstance(value, (list, tuple)):
+            raise TypeError(f"expected a Tensor or a number, got {type(value).__name__}: use mg.tensor(...)")
+        return Tensor(library.asarray(value, dtype=like.dtype if like.dtype.kind == "f" else None))
+    return Tensor(value)
+
+
+def normalize_dims(dim, ndim: int, name: str = "dim") -> tuple[int, ...]:
+    """Dimensions as non-negative integers: None means all, negative ones count from the end; IndexError if out of range."""
+    if dim is None:
+        return tuple(range(ndim))
+    dims = tuple(dim) if isinstance(dim, (tuple, list)) else (dim,)
+    result = []
+    for d in dims:
+        if not isinstance(d, (int, np.integer)) or isinstance(d, bool):
+            raise TypeError(f"{name} must be an integer or a tuple of integers, got {dim!r}")
+        if not -max(ndim, 1) <= d < max(ndim, 1):
+            raise IndexError(f"{name}={d} is out of range for a tensor of {ndim} dimensions")
+        result.append(int(d) % max(ndim, 1))
+    if len(set(result)) != len(result):
+        raise ValueError(f"{name}={dim!r} names a dimension twice")
+    return tuple(result) if ndim else ()
+
+
+def unbroadcast(g, shape: tuple[int, ...]):
+    """Sum the array ``g`` over the dimensions along which an input of ``shape`` was broadcast."""
+    if g.shape == shape:
+        return g
+    lead = g.ndim - len(shape)
+    axes = (*range(lead), *(i + lead for i, n in enumerate(shape) if n == 1 and g.shape[i + lead] != 1))
+    return g.sum(axis=axes, keepdims=True).reshape(shape) if axes else g.reshape(shape)

@@ -1,0 +1,413 @@
+"""Arithmetic of tensors with broadcasting: + - * / ** negation, minimum and maximum, comparisons, and the in-place forms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from minigrad.ops._base import (
+    check_devices,
+    check_inplace,
+    check_tensor,
+    no_gradient,
+    op,
+    quiet,
+    record,
+    record_inplace,
+    unbroadcast,
+    xp,
+)
+from minigrad.tensor import Tensor
+
+__all__ = [
+    "add",
+    "add_",
+    "copy_",
+    "div",
+    "div_",
+    "eq",
+    "fill_",
+    "floor_divide",
+    "ge",
+    "gt",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "le",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "lt",
+    "maximum",
+    "minimum",
+    "mul",
+    "mul_",
+    "ne",
+    "neg",
+    "pow",
+    "remainder",
+    "sub",
+    "sub_",
+    "zero_",
+]
+
+Operand = Tensor | float
+
+
+# ---- operands ----------------------------------------------------------------------------------------------------------
+
+
+def _operand(value):
+    """(tensor or None, array or Python number) of an operand; TypeError for anything else."""
+    if isinstance(value, Tensor):
+        return value, value.data
+    if isinstance(value, np.ndarray) and value.ndim:
+        return Tensor(value), value
+    if isinstance(value, (bool, int, float, np.generic, np.ndarray)):
+        # A plain Python number never widens an array: np.float64(3) would turn float32 into float64.
+        return None, value.item() if isinstance(value, (np.generic, np.ndarray)) else value
+    raise TypeError(f"expected a Tensor or a number, got {type(value).__name__}: use mg.tensor(...)")
+
+
+def _operands(x, other):
+    """Two operands with PyTorch's rules for dtypes: an integer tensor takes the dtype of a floating operand."""
+    (x, a), (other, b) = _operand(x), _operand(other)
+    if x is None and other is None:
+        raise TypeError("expected at least one Tensor, got two numbers")
+    if x is not None and other is not None:
+        if type(a) is not type(b):
+            check_devices(x=x, other=other)
+        if a.dtype != b.dtype and (a.dtype.kind == "f") != (b.dtype.kind == "f"):
+            a, b = (a, b.astype(a.dtype)) if a.dtype.kind == "f" else (a.astype(b.dtype), b)
+        if a.shape != b.shape:
+            _check_broadcast(a.shape, b.shape)
+    elif x is not None:
+        a = a.astype(np.float32) if isinstance(b, float) and a.dtype.kind != "f" else a
+    else:
+        b = b.astype(np.float32) if isinstance(a, float) and b.dtype.kind != "f" else b
+    return x, other, a, b
+
+
+def _check_broadcast(a: tuple, b: tuple) -> None:
+    if any(m != n and m != 1 and n != 1 for m, n in zip(a[::-1], b[::-1], strict=False)):
+        raise ValueError(
+            f"shapes {a} and {b} do not broadcast: each pair of lengths, from the last dimension backwards, "
+            "must be equal or contain a 1"
+        )
+
+
+def _receiver(t: Tensor | None) -> Callable | None:
+    """What turns the gradient of a broadcast result into the gradient of the operand ``t``; None if ``t`` needs none."""
+    if t is None or not t.requires_grad:
+        return None
+    shape, dtype = t.shape, t.dtype
+    return lambda g: unbroadcast(g, shape).astype(dtype, copy=False)
+
+
+# ---- binary ops --------------------------------------------------------------------------------------------------------
+
+
+@op
+@quiet
+def add(x: Operand, other: Operand, alpha: float = 1) -> Tensor:
+    """x + alpha * other, broadcast."""
+    x, other, a, b = _operands(x, other)
+    y = a + b if alpha == 1 else a + b * alpha
+    to_x, to_other = _receiver(x), _receiver(other)
+
+    def backward(gy):
+        return to_x and to_x(gy), to_other and to_other(gy if alpha == 1 else gy * alpha)
+
+    return record(y, (x, other), backward)
+
+
+@op
+@quiet
+def sub(x: Operand, other: Operand, alpha: float = 1) -> Tensor:
+    """x - alpha * other, broadcast."""
+    x, other, a, b = _operands(x, other)
+    y = a - b if alpha == 1 else a - b * alpha
+    to_x, to_other = _receiver(x), _receiver(other)
+
+    def backward(gy):
+        return to_x and to_x(gy), to_other and to_other(-gy if alpha == 1 else gy * -alpha)
+
+    return record(y, (x, other), backward)
+
+
+@op
+@quiet
+def mul(x: Operand, other: Operand) -> Tensor:
+    """x * other, broadcast."""
+    x, other, a, b = _operands(x, other)
+    to_x, to_other = _receiver(x), _receiver(other)
+
+    def backward(gy):
+        return to_x and to_x(gy * b), to_other and to_other(gy * a)
+
+    return record(a * b, (x, other), backward, saves=(other if to_x else None, x if to_other else None))
+
+
+@op
+@quiet
+def div(x: Operand, other: Operand, rounding_mode: str | None = None) -> Tensor:
+    """x / other, broadcast; integers give float32. ``rounding_mode``: None, "trunc" or "floor" (these have no gradient)."""
+    x, other, a, b = _operands(x, other)
+    if rounding_mode is not None:
+        if rounding_mode not in ("trunc", "floor"):
+            raise ValueError(f'rounding_mode must be None, "trunc" or "floor", got {rounding_mode!r}')
+        library = xp(x if x is not None else other)
+        y = library.floor_divide(a, b) if rounding_mode == "floor" else library.trunc(library.true_divide(a, b))
+        return Tensor(y)
+    if getattr(a, "dtype", None) is not None and a.dtype.kind != "f":
+        a = a.astype(np.float32)
+    if getattr(b, "dtype", None) is not None and b.dtype.kind != "f":
+        b = b.astype(np.float32)
+    to_x, to_other = _receiver(x), _receiver(other)
+
+    def backward(gy):
+        return to_x and to_x(gy / b), to_other and to_other(-gy * a / (b * b))
+
+    saves = (other, x if to_other else None)
+    return record(a / b if not _is_zero(b) else _divide_by_zero(a, b), (x, other), backward, saves=saves)
+
+
+def _is_zero(b) -> bool:
+    return isinstance(b, (int, float)) and b == 0
+
+
+def _divide_by_zero(a, b):
+    """A tensor divided by the number 0: IEEE's infinities and NaN, where Python would raise."""
+    return a / np.asarray(b, a.dtype)
+
+
+@op
+@quiet
+def pow(x: Operand, exponent: Operand) -> Tensor:
+    """x ** exponent, broadcast. The gradient with respect to the exponent is x^exponent log x, and 0 where x is 0."""
+    x, exponent, a, b = _operands(x, exponent)
+    y = a**b
+    to_x, to_exponent = _receiver(x), _receiver(exponent)
+    library = xp(x if x is not None else exponent)
+
+    def backward(gy):
+        gx = gb = None
+        if to_x:
+            # At exponent 0 the result is constant; x^(-1) would make 0 * inf of it.
+            gx = to_x(library.where(library.equal(b, 0), 0, gy * (b * a ** (b - 1))).astype(gy.dtype, copy=False))
+        if to_exponent:
+            log = library.where(library.equal(a, 0), 0, library.log(library.where(library.equal(a, 0), 1, a)))
+            gb = to_exponent((gy * y * log).astype(gy.dtype, copy=False))
+        return gx, gb
+
+    return record(y, (x, exponent), backward, saves=(x, exponent), saves_output=to_exponent is not None)
+
+
+@op
+def neg(x: Tensor) -> Tensor:
+    """-x."""
+    check_tensor(x)
+
+    def backward(gy):
+        return -gy
+
+    return record(-x.data, (x,), backward)
+
+
+def _extremum(x, other, pick, wins):
+    x, other, a, b = _operands(x, other)
+    to_x, to_other = _receiver(x), _receiver(other)
+
+    def share(gy, mine, theirs):
+        # A tie is shared equally, as in PyTorch.
+        return gy * (wins(mine, theirs) + 0.5 * (mine == theirs)).astype(gy.dtype)
+
+    def backward(gy):
+        return to_x and to_x(share(gy, a, b)), to_other and to_other(share(gy, b, a))
+
+    return pick(a, b), (x, other), backward
+
+
+@op
+def maximum(x: Operand, other: Operand) -> Tensor:
+    """The larger of x and other, broadcast; NaN wins. Where both are equal each gets half of the gradient."""
+    library = xp(x if isinstance(x, Tensor) else other)
+    y, inputs, share = _extremum(x, other, library.maximum, library.greater)
+
+    def backward(gy):
+        return share(gy)
+
+    return record(y, inputs, backward, saves=inputs)
+
+
+@op
+def minimum(x: Operand, other: Operand) -> Tensor:
+    """The smaller of x and other, broadcast; NaN wins. Where both are equal each gets half of the gradient."""
+    library = xp(x if isinstance(x, Tensor) else other)
+    y, inputs, share = _extremum(x, other, library.minimum, library.less)
+
+    def backward(gy):
+        return share(gy)
+
+    return record(y, inputs, backward, saves=inputs)
+
+
+# ---- without gradient --------------------------------------------------------------------------------------------------
+
+
+def _comparison(name: str, description: str) -> Callable:
+    def function(x: Operand, other: Operand) -> Tensor:
+        x, other, a, b = _operands(x, other)
+        return Tensor(getattr(xp(x if x is not None else other), name)(a, b))
+
+    function.__name__ = function.__qualname__ = {
+        "equal": "eq",
+        "not_equal": "ne",
+        "less": "lt",
+        "less_equal": "le",
+        "greater": "gt",
+        "greater_equal": "ge",
+    }.get(name, name)
+    function.__doc__ = description
+    return no_gradient(quiet(function))
+
+
+eq = _comparison("equal", "Where x equals other, broadcast: a tensor of booleans.")
+ne = _comparison("not_equal", "Where x differs from other, broadcast: a tensor of booleans.")
+lt = _comparison("less", "Where x < other, broadcast: a tensor of booleans.")
+le = _comparison("less_equal", "Where x <= other, broadcast: a tensor of booleans.")
+gt = _comparison("greater", "Where x > other, broadcast: a tensor of booleans.")
+ge = _comparison("greater_equal", "Where x >= other, broadcast: a tensor of booleans.")
+logical_and = _comparison("logical_and", "Where both x and other are true (not zero), broadcast.")
+logical_or = _comparison("logical_or", "Where x or other is true (not zero), broadcast.")
+floor_divide = _comparison("floor_divide", "floor(x / other), broadcast.")
+remainder = _comparison("remainder", "x - other * floor(x / other), broadcast: of the sign of other.")
+
+
+def _predicate(name: str, description: str) -> Callable:
+    def function(x: Tensor) -> Tensor:
+        return Tensor(getattr(xp(check_tensor(x)), name)(x.data))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = description
+    return no_gradient(function)
+
+
+isnan = _predicate("isnan", "Where x is not a number.")
+isinf = _predicate("isinf", "Where x is infinite.")
+isfinite = _predicate("isfinite", "Where x is neither infinite nor NaN.")
+logical_not = _predicate("logical_not", "Where x is false (zero).")
+
+
+# ---- in place ----------------------------------------------------------------------------------------------------------
+
+
+def _inplace_operand(x: Tensor, other):
+    """The operand of an in-place op as (tensor or None, array or number), after every check and before any change."""
+    check_tensor(x)
+    other, b = _operand(other)
+    check_inplace(x, other)
+    if other is not None:
+        check_devices(x=x, other=other)
+        _check_broadcast(x.shape, other.shape)
+        if np.broadcast_shapes(x.shape, other.shape) != x.shape:
+            raise ValueError(f"shape {other.shape} does not fit into {x.shape}: an in-place operation keeps its shape")
+        if other.version is x.version:  # x *= x, x += x.T: the operand must not change on the way
+            other = mul(other, 1)
+            b = other.data
+    if x.dtype.kind != "f" and (isinstance(b, float) or (other is not None and other.dtype.kind == "f")):
+        raise TypeError(f"a floating result cannot be stored in a tensor of dtype {x.dtype}: use an out-of-place operation")
+    return other, b
+
+
+@op
+@quiet
+def add_(x: Tensor, other: Operand, alpha: float = 1) -> Tensor:
+    """x += alpha * other, in place; returns x."""
+    other, b = _inplace_operand(x, other)
+    to_other = _receiver(other)
+    x.data += b if alpha == 1 else b * alpha
+
+    def backward(gy):
+        return gy, to_other and to_other(gy if alpha == 1 else gy * alpha)
+
+    return record_inplace(x, (x, other), backward)
+
+
+@op
+@quiet
+def sub_(x: Tensor, other: Operand, alpha: float = 1) -> Tensor:
+    """x -= alpha * other, in place; returns x."""
+    other, b = _inplace_operand(x, other)
+    to_other = _receiver(other)
+    x.data -= b if alpha == 1 else b * alpha
+
+    def backward(gy):
+        return gy, to_other and to_other(-gy if alpha == 1 else gy * -alpha)
+
+    return record_inplace(x, (x, other), backward)
+
+
+@op
+@quiet
+def mul_(x: Tensor, other: Operand) -> Tensor:
+    """x *= other, in place; returns x."""
+    other, b = _inplace_operand(x, other)
+    to_other = _receiver(other)
+    before = x.data.copy(order="K") if to_other else None
+    x.data *= b
+
+    def backward(gy):
+        return gy * b, to_other and to_other(gy * before)
+
+    return record_inplace(x, (x, other), backward, saves=(other,))
+
+
+@op
+@quiet
+def div_(x: Tensor, other: Operand) -> Tensor:
+    """x /= other, in place; returns x."""
+    other, b = _inplace_operand(x, other)
+    if x.dtype.kind != "f":
+        raise TypeError(f"a quotient cannot be stored in a tensor of dtype {x.dtype}: use x / other")
+    to_other = _receiver(other)
+    before = x.data.copy(order="K") if to_other else None
+    x.data /= b if not _is_zero(b) else np.asarray(b, x.dtype)
+
+    def backward(gy):
+        return gy / b, to_other and to_other(-gy * before / (b * b))
+
+    return record_inplace(x, (x, other), backward, saves=(other,))
+
+
+@op
+def copy_(x: Tensor, other: Operand) -> Tensor:
+    """Write ``other`` (broadcast) into the memory of x; returns x."""
+    other, b = _inplace_operand(x, other)
+    to_other = _receiver(other)
+    x.data[...] = b
+
+    def backward(gy):
+        return None, to_other and to_other(gy)
+
+    return record_inplace(x, (x, other), backward)
+
+
+@op
+def fill_(x: Tensor, value: float) -> Tensor:
+    """Write the number ``value`` into every element of x; returns x."""
+    if isinstance(value, Tensor):
+        value = value.item()
+    _inplace_operand(x, value)
+    x.data.fill(value)
+
+    def backward(gy):
+        return (None,)
+
+    return record_inplace(x, (x,), backward)
+
+
+def zero_(x: Tensor) -> Tensor:
+    """Write 0 into every element of x; returns x."""
+    return fill_(x, 0)

@@ -1,0 +1,341 @@
+"""The Tensor: an array, and where its gradient comes from and goes to.
+
+The arithmetic of tensors lives in ``minigrad.ops``, which installs its functions here as methods and operators
+(``Tensor.install``), so that this file knows no op.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigrad import autograd
+from minigrad.device import Device, array_module, device_of, to_numpy
+
+__all__ = ["Tensor"]
+
+
+class Tensor:
+    """An n-dimensional array that remembers how it was computed.
+
+    ``Tensor(array)`` shares the memory of a NumPy or CuPy array; ``mg.tensor(values)`` copies. Useful attributes:
+
+    ``data``           the array itself
+    ``requires_grad``  whether operations on it are recorded
+    ``grad``           its gradient (a Tensor of the same shape, dtype and memory order) after ``backward()``, or None
+    ``origin``         (node, slot) of the op that made it; None for a leaf
+    """
+
+    __slots__ = ("__weakref__", "data", "grad", "hooks", "origin", "requires_grad", "version", "view_version")
+
+    # NumPy asks these before it treats a Tensor as a sequence of numbers: ndarray * Tensor is then Tensor.__rmul__.
+    __array_priority__ = 1000
+
+    data: Any
+    grad: Tensor | None
+    requires_grad: bool
+
+    # numpy ufunc -> op; filled by minigrad.ops
+    ufuncs: dict = {}  # noqa: RUF012
+
+    def __init__(self, data, requires_grad: bool = False):
+        """Wrap ``data`` (NumPy or CuPy array; numbers and lists become float32 arrays) without copying it."""
+        if type(data) is not np.ndarray and not _is_array(data):
+            data = _array_from_values(data)
+        if requires_grad and data.dtype.kind != "f":
+            raise TypeError(f"requires_grad needs a floating dtype, got {data.dtype}: use float32 or float64")
+        self.data = data
+        self.requires_grad = requires_grad
+        self.grad = None
+        self.origin = None
+        self.hooks = None
+        self.version = [0]  # counts in-place changes; shared by all views of the same memory
+        self.view_version = None  # for a view: the version of its base when it was taken
+
+    @classmethod
+    def install(cls, **methods: Callable) -> None:
+        """Make functions methods of Tensor; raises AttributeError if a name is taken."""
+        for name, function in methods.items():
+            if name in cls.__dict__:
+                raise AttributeError(f"Tensor already has {name!r}")
+            setattr(cls, name, function)
+
+    # ---- description -------------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    @property
+    def device(self) -> Device:
+        return device_of(self.data)
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.device.type == "cuda"
+
+    @property
+    def is_leaf(self) -> bool:
+        """True for a tensor that no recorded op made: it is where gradients end."""
+        return self.origin is None
+
+    @property
+    def grad_fn(self) -> autograd.Node | None:
+        """The node of the op that made this tensor, or None for a leaf."""
+        return self.origin[0] if self.origin is not None else None
+
+    @property
+    def itemsize(self) -> int:
+        return self.data.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        return self.data.nbytes
+
+    def size(self, dim: int | None = None):
+        """The shape, or the length of dimension ``dim``."""
+        return self.data.shape if dim is None else self.data.shape[dim]
+
+    def dim(self) -> int:
+        """The number of dimensions."""
+        return self.data.ndim
+
+    def numel(self) -> int:
+        """The number of elements."""
+        return int(self.data.size)
+
+    nelement = numel
+
+    def stride(self, dim: int | None = None):
+        """Steps in memory, in elements, from one index to the next of each dimension (or of dimension ``dim``)."""
+        strides = tuple(s // self.data.itemsize for s in self.data.strides)
+        return strides if dim is None else strides[dim]
+
+    def element_size(self) -> int:
+        """Bytes of one element."""
+        return self.data.itemsize
+
+    def is_floating_point(self) -> bool:
+        """Whether the elements are floating-point numbers."""
+        return self.data.dtype.kind == "f"
+
+    def is_contiguous(self) -> bool:
+        """Whether the elements lie in memory in the order of their indices (activations lie channels-last instead)."""
+        return self.data.flags.c_contiguous
+
+    def __len__(self) -> int:
+        if not self.data.ndim:
+            raise TypeError("a 0-d tensor has no length")
+        return self.data.shape[0]
+
+    def __bool__(self) -> bool:
+        if self.data.size != 1:
+            raise ValueError(f"the truth value of a tensor of shape {self.shape} is not defined: use .any() or .all()")
+        return bool(self.data.reshape(()))
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    __index__ = __int__
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if self.data.ndim == 0 and spec else format(repr(self), spec)
+
+    def __repr__(self) -> str:
+        values = np.array2string(to_numpy(self.data), separator=", ", precision=4, threshold=1000, prefix="tensor(")
+        notes = []
+        if self.dtype not in (np.float32, np.int64, np.bool_):
+            notes.append(f"dtype={self.dtype}")
+        if self.is_cuda:
+            notes.append(f"device='{self.device}'")
+        if self.origin is not None:
+            notes.append(f"grad_fn=<{self.origin[0].name}>")
+        elif self.requires_grad:
+            notes.append("requires_grad=True")
+        return f"tensor({', '.join([values, *notes])})"
+
+    # ---- values ------------------------------------------------------------------------------------------------------
+
+    def item(self):
+        """The only element as a Python number. Raises ValueError if there is not exactly one."""
+        if self.data.size != 1:
+            raise ValueError(f"item() needs a tensor with one element, got shape {self.shape}")
+        return self.data.item()
+
+    def tolist(self):
+        """The elements as nested lists of Python numbers."""
+        return self.data.tolist()
+
+    def numpy(self) -> np.ndarray:
+        """The NumPy array that this tensor holds (no copy; of a CUDA tensor a copy).
+
+        Raises RuntimeError if the tensor requires a gradient, because changes to the array would not be seen: use
+        ``detach().numpy()``.
+        """
+        if self.requires_grad:
+            raise RuntimeError("numpy() of a tensor that requires grad would lose its history: use detach().numpy()")
+        return to_numpy(self.data)
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        x = self.numpy()
+        if dtype is not None and x.dtype != dtype:
+            if copy is False:
+                raise ValueError(f"converting {x.dtype} to {dtype} needs a copy")
+            return x.astype(dtype)
+        return x.copy() if copy else x
+
+    def __array_ufunc__(self, ufunc, method: str, *inputs, **kwargs):
+        function = Tensor.ufuncs.get(ufunc)
+        if function is None or method != "__call__" or kwargs:
+            return NotImplemented
+        return function(*inputs)
+
+    def __dlpack__(self, **kwargs):
+        """Share the memory with another library (``torch.from_dlpack(t)``, ``np.from_dlpack(t)``)."""
+        if self.requires_grad:
+            raise RuntimeError("a tensor that requires grad cannot be shared: use detach() first")
+        return self.data.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self):
+        return self.data.__dlpack_device__()
+
+    def detach(self) -> Tensor:
+        """The same memory without history: no gradient flows through the result."""
+        y = Tensor(self.data)
+        y.version = self.version
+        return y
+
+    def detach_(self) -> Tensor:
+        """Forget how this tensor was made; it becomes a leaf that requires no gradient."""
+        if self.view_version is not None:
+            raise RuntimeError("detach_ of a view is not possible: use detach()")
+        self.origin, self.requires_grad = None, False
+        return self
+
+    def __deepcopy__(self, memo: dict) -> Tensor:
+        if self.origin is not None:
+            raise RuntimeError("only leaf tensors can be deep-copied: use detach().clone()")
+        y = type(self).__new__(type(self))
+        Tensor.__init__(y, self.data.copy(order="K"), self.requires_grad)
+        memo[id(self)] = y
+        if self.grad is not None:
+            y.grad = Tensor(self.grad.data.copy(order="K"))
+        if hasattr(self, "__dict__"):
+            y.__dict__.update(self.__dict__)
+        return y
+
+    # ---- gradients ---------------------------------------------------------------------------------------------------
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Set ``requires_grad`` of a leaf; returns the tensor."""
+        if self.origin is not None and not requires_grad:
+            raise RuntimeError("requires_grad can be switched off for leaves only: use detach() on a computed tensor")
+        if requires_grad and self.data.dtype.kind != "f":
+            raise TypeError(f"requires_grad needs a floating dtype, got {self.dtype}")
+        self.requires_grad = bool(requires_grad)
+        return self
+
+    def backward(self, gradient: Tensor | None = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+        """Compute the gradient of this tensor with respect to every leaf it depends on, and add it to their ``.grad``.
+
+        ``gradient``: what arrives from above, of this tensor's shape; may be left out for a tensor of one element (then 1).
+        ``retain_graph``: keep what the graph holds, so that backward can be called again.
+        Raises RuntimeError if nothing requires a gradient, if the graph was freed, or if an array that it needs was changed
+        in place; no ``.grad`` is changed then.
+        """
+        if create_graph:
+            raise NotImplementedError("minigrad computes first-order gradients only: create_graph must be False")
+        if not self.requires_grad:
+            raise RuntimeError("backward(): this tensor does not require grad, nor does anything it was computed from")
+        if gradient is None:
+            if self.data.size != 1:
+                raise RuntimeError(
+                    f"backward() of a tensor of shape {self.shape} needs a gradient of that shape: "
+                    "reduce it to one number first (loss.mean()), or pass gradient="
+                )
+            gy = array_module(self.data).ones_like(self.data)
+        else:
+            gy = gradient.data if isinstance(gradient, Tensor) else gradient
+            if not _is_array(gy) or gy.shape != self.shape:
+                raise ValueError(f"gradient must be a tensor of shape {self.shape}, got {getattr(gy, 'shape', gy)!r}")
+            gy = gy.astype(self.dtype, copy=False)
+        autograd.run_backward([self], [gy], retain_graph)
+
+    def accumulate_grad(self, gradient, free: bool) -> None:
+        """Add an array to ``.grad``. ``free``: nothing else refers to it, so it may be kept without a copy."""
+        if self.grad is not None:
+            self.grad.data += gradient
+            self.grad.version[0] += 1
+            return
+        if not free or gradient.strides != self.data.strides:
+            kept = array_module(self.data).empty_like(self.data)  # same dtype and memory order
+            kept[...] = gradient
+            gradient = kept
+        self.grad = Tensor(gradient)
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this computed tensor in ``.grad`` too (leaves always do)."""
+        if not self.requires_grad:
+            raise RuntimeError("retain_grad(): this tensor does not require grad")
+        if self.origin is not None:
+            node, slot = self.origin
+            node.retained = {**(node.retained or {}), slot: weakref.ref(self)}
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> autograd.RemovableHandle:
+        """Call ``hook(gradient)`` when this tensor's gradient is complete; what it returns (if not None) replaces it."""
+        if not self.requires_grad:
+            raise RuntimeError("register_hook(): this tensor does not require grad")
+        if self.origin is None:
+            self.hooks = hooks = {} if self.hooks is None else self.hooks
+        else:
+            node, slot = self.origin
+            node.hooks = {} if node.hooks is None else node.hooks
+            hooks = node.hooks.setdefault(slot, {})
+
+        def on_array(gradient):
+            result = hook(Tensor(gradient))
+            return result.data if isinstance(result, Tensor) else result
+
+        handle = autograd.RemovableHandle(hooks)
+        hooks[handle.id] = on_array
+        return handle
+
+    def bump_version(self) -> None:
+        """Say that the memory was changed in place, so that a backward that needs the old values fails clearly."""
+        self.version[0] += 1
+
+
+def _is_array(x) -> bool:
+    return isinstance(x, np.ndarray) or (type(x).__module__.split(".")[0] == "cupy" and hasattr(x, "strides"))
+
+
+def _array_from_values(values: float | Sequence | np.generic):
+    """A float32 array from a number or nested lists; raises TypeError or ValueError that says what was given."""
+    if isinstance(values, np.generic):
+        return np.asarray(values)
+    if isinstance(values, Tensor):
+        raise TypeError("Tensor(...) of a Tensor is ambiguous: use detach() or clone()")
+    try:
+        array = np.array(values)
+    except ValueError as error:
+        raise ValueError(f"cannot make a tensor of nested lists with unequal lengths: {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"cannot make a tensor of {type(values).__name__} values (dtype {array.dtype})")
+    return array.astype(np.float32)
