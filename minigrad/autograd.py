@@ -182,9 +182,9 @@ class Node:
         "values",
     )
 
-    def __init__(self, backward: Callable, edges: tuple, saved: tuple, outputs: int = 1):
+    def __init__(self, backward: Callable, edges: tuple, saved: Sequence, outputs: int = 1, name: str | None = None):
         self.index = next(_counter)
-        self.op = backward.__qualname__  # "conv2d.<locals>.backward"
+        self.op = name or backward.__qualname__  # "conv2d.<locals>.backward"; cut to its first part when asked for
         self.backward = backward
         self.edges = edges
         self.saved = saved  # (version counter, its value when saved) of every array that backward reads

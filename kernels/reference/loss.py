@@ -20,7 +20,8 @@ def cross_entropy_forward(
     overflows; -inf is a class that is impossible. A row without a finite largest logit has the loss NaN, as in PyTorch.
 
     logits: (M, K). target: (M,) int64, in 0 ... K - 1 or ``ignore_index``. weight: (K,), or None for 1.
-    Returns losses (M,) and logsumexp (M,), which the backward pass needs.
+    Returns losses (M,) and logsumexp (M,), which the backward pass needs; the latter is float64 whatever the dtype, because
+    rounded to float32 it would shift every probability of a row of large logits (by 0.05 % for logits near 10^4).
     """
     log_p, logsumexp = _log_softmax(logits)
     kept = target != ignore_index
@@ -31,7 +32,7 @@ def cross_entropy_forward(
         losses[rows] = -(1 - label_smoothing) * w[classes] * log_p[rows, classes]
         if label_smoothing:
             losses[rows] -= label_smoothing / logits.shape[1] * (w * log_p[rows]).sum(axis=1)
-        return losses.astype(logits.dtype), logsumexp.astype(logits.dtype)
+        return losses.astype(logits.dtype), logsumexp
 
 
 def cross_entropy_backward(

@@ -34,7 +34,9 @@ def sgd_momentum(
     """
     p = parameter.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
-        g = (-gradient if maximize else gradient) + weight_decay * p
+        g = (-1.0 if maximize else 1.0) * gradient.astype(np.float64)
+        if weight_decay:
+            g += weight_decay * p
         if velocity is None:
             step = g
         else:

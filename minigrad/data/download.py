@@ -19,7 +19,7 @@ __all__ = ["RemoteFile", "download", "how_to_get"]
 
 CHUNK = 1 << 18  # bytes
 TIMEOUT = 30  # seconds without a byte
-ATTEMPTS = 3  # per mirror: a dropped connection is resumed where it broke off
+ATTEMPTS = 5  # per mirror: a dropped connection is resumed where it broke off, as long as bytes were gained
 
 
 @dataclass(frozen=True)
@@ -56,28 +56,40 @@ def download(file: RemoteFile, folder: Path) -> Path:
     with _writing(part):
         folder.mkdir(parents=True, exist_ok=True)
         stream = open(part, "a+b")  # noqa: SIM115 (closed below; the name of the file must fit the error above)
-    failures = []
     with stream:
         _wait_for_lock(stream)
-        if target.is_file():  # another process fetched it while this one waited
-            with suppress(OSError):
-                part.unlink()
-            return target
-        for url in file.urls:
-            problem = _fetch(url, file, stream, part)
-            if problem is None:
-                with _writing(part):
-                    os.fsync(stream.fileno())
-                    os.replace(part, target)
-                return target
-            failures.append(f"{url}: {problem}")
-    raise MissingDataError(f"{file.name} could not be downloaded ({'; '.join(failures)}). By hand: {how_to_get(file, folder)}")
+        problems = [] if target.is_file() else _fetch_from_any(file, stream, part)
+    if problems:
+        raise MissingDataError(f"{file.name} could not be downloaded ({'; '.join(problems)}). By hand: {how_to_get(file, folder)}")
+    if target.is_file():  # another process fetched it while this one waited
+        part.unlink(missing_ok=True)
+        return target
+    try:
+        with _writing(part):
+            os.replace(part, target)
+    except DataError:
+        if not target.is_file():  # it is there if the process that was next in turn has just renamed the part
+            raise
+    return target
+
+
+def _fetch_from_any(file: RemoteFile, stream: BinaryIO, part: Path) -> list[str]:
+    """Fill ``stream`` from the first mirror that works; returns nothing once its content is verified, else what went wrong."""
+    problems = []
+    for url in file.urls:
+        problem = _fetch(url, file, stream, part)
+        if problem is None:
+            with _writing(part):
+                os.fsync(stream.fileno())
+            return []
+        problems.append(f"{url}: {problem}")
+    return problems
 
 
 def _fetch(url: str, file: RemoteFile, stream: BinaryIO, part: Path) -> str | None:
     """Fill ``stream`` from one mirror; returns None once its content is verified, else what went wrong."""
-    problem = "no attempt"
     for _ in range(ATTEMPTS):
+        before = stream.seek(0, os.SEEK_END)
         try:
             problem = _receive(url, file, stream, part)
         except urllib.error.HTTPError as error:
@@ -85,13 +97,16 @@ def _fetch(url: str, file: RemoteFile, stream: BinaryIO, part: Path) -> str | No
             return f"HTTP status {error.code} {error.reason}"
         except (OSError, HTTPException) as error:  # URLError, timeouts and resets are OSErrors
             problem = str(getattr(error, "reason", error)) or type(error).__name__
-            continue
+        if problem is None and _sha256(stream) == file.sha256:
+            return None
         if problem is None:
-            if _sha256(stream) == file.sha256:
-                return None
+            problem = "the file there is not the expected one (its SHA-256 differs)"
             with _writing(part):
                 stream.truncate(0)
-            return "the file there is not the expected one (its SHA-256 differs)"
+            if not before:
+                return problem  # else the part found here was bad: once more from the beginning
+        elif stream.seek(0, os.SEEK_END) <= before:
+            return problem  # no byte was gained: the next mirror
     return problem
 
 

@@ -24,8 +24,6 @@ class DataError(ValueError):
 class MissingDataError(DataError, FileNotFoundError):
     """A data set whose files are not there. The message says which file to fetch from where, and where to put it."""
 
-    __str__ = ValueError.__str__
-
 
 def data_root(root: str | os.PathLike | None = None) -> Path:
     """The folder of data sets: ``root``, else the environment variable MINIGRAD_DATA, else ``~/.cache/minigrad/data``."""

@@ -118,11 +118,13 @@ def record(
     saves: Sequence[Tensor | None] = (),
     saves_output: bool = False,
     view_of: Tensor | None = None,
+    name: str | None = None,
 ) -> Tensor:
     """The Tensor of the array ``data``, with a node in the graph if gradients are on and an input requires one.
 
     ``inputs``: tensors (or None) in the order in which ``backward`` returns gradients. ``saves``: the inputs that ``backward``
     reads, ``saves_output``: it reads ``data``. ``view_of``: the input whose memory ``data`` shares.
+    ``name``: the op's, where backward is not nested in the function of that name.
     """
     y = Tensor(data)
     if view_of is not None:
@@ -134,16 +136,16 @@ def record(
             saved = [(t.version, t.version[0]) for t in saves if t is not None]
             if saves_output:
                 saved.append((y.version, y.version[0]))
-            node = Node(backward, edges, saved)
+            node = Node(backward, edges, saved, 1, name)
             y.requires_grad = True
             y.origin = (node, 0)
             if view_of is not None:
                 y.view_version = view_of.version[0]
             if state.anomaly:
-                node.made = _check(backward, (data,), inputs)
+                node.made = _check(name or backward.__qualname__, (data,), inputs)
             return y
     if state.anomaly:
-        _check(backward, (data,), inputs)
+        _check(name or backward.__qualname__, (data,), inputs)
     return y
 
 
@@ -160,7 +162,7 @@ def record_outputs(
         if view_of is not None:
             y.version = view_of.version
     if autograd.state.anomaly:
-        made = _check(backward, datas, inputs)
+        made = _check(backward.__qualname__, datas, inputs)
     edges = _edges(inputs) if autograd.state.grad_enabled else None
     if edges is not None:
         node = Node(backward, edges, [(t.version, t.version[0]) for t in saves if t is not None], len(ys))
@@ -198,10 +200,10 @@ def record_inplace(
             x.requires_grad = True
             x.origin = (node, 0)
             if state.anomaly:
-                node.made = _check(backward, (x.data,), inputs[1:])
+                node.made = _check(backward.__qualname__, (x.data,), inputs[1:])
             return x
     if state.anomaly:
-        _check(backward, (x.data,), inputs[1:])
+        _check(backward.__qualname__, (x.data,), inputs[1:])
     return x
 
 
@@ -240,8 +242,8 @@ def _edges(inputs: Sequence[Tensor | None]) -> tuple | None:
     return tuple(edges) if needed else None
 
 
-def _check(backward: Callable, outputs: Sequence, inputs: Sequence[Tensor | None]) -> str:
-    return autograd.check_forward(backward.__qualname__.split(".", 1)[0], outputs, [data_of(t) for t in inputs])
+def _check(op: str, outputs: Sequence, inputs: Sequence[Tensor | None]) -> str:
+    return autograd.check_forward(op.split(".", 1)[0], outputs, [data_of(t) for t in inputs])
 
 
 # ---- arguments ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,82 @@
+"""The update of stochastic gradient descent. See ``kernels/reference/optimizer.py`` for the formula."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._compiler import device_function, kernel, prange
+
+__all__ = ["sgd_momentum"]
+
+BLOCK = 16384  # elements a task
+PLAIN, FIRST, NEXT = 0, 1, 2  # without a velocity; its first value; any later one
+
+
+def sgd_momentum(
+    parameter: np.ndarray,
+    gradient: np.ndarray,
+    velocity: np.ndarray | None,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+    maximize: bool,
+    first: bool,
+) -> None:
+    """See reference. One pass over the memory of the three arrays; only arrays of different memory orders are copied."""
+    arrays = [parameter, gradient] if velocity is None else [parameter, gradient, velocity]
+    flat = _flat_views(arrays)
+    copied = flat is None
+    if copied:
+        flat = [array.flatten() for array in arrays]
+    p, g, v = flat if velocity is not None else (*flat, flat[0][:0])
+    mode = PLAIN if velocity is None else FIRST if first else NEXT
+    number = parameter.dtype.type  # a Python float would make float32 arithmetic float64
+    factors = [number(f) for f in (lr, momentum, 1 - dampening, weight_decay, -1 if maximize else 1)]
+    _sgd(p, g, v, *factors, bool(nesterov), mode, p.size, -(-p.size // BLOCK), work=4 * p.size)
+    if copied:
+        parameter[...] = p.reshape(parameter.shape)
+        if velocity is not None:
+            velocity[...] = v.reshape(velocity.shape)
+
+
+def _flat_views(arrays):
+    """Views of arrays that lie in memory in one and the same order without gaps, as vectors; None if they do not."""
+    if all(array.flags.c_contiguous for array in arrays):
+        return [array.reshape(-1) for array in arrays]
+    if any(array.strides != arrays[0].strides for array in arrays):
+        return None
+    flat = [array.ravel(order="K") for array in arrays]
+    return flat if all(map(np.may_share_memory, flat, arrays)) else None
+
+
+@kernel
+def _sgd(p, g, v, lr, momentum, fresh, decay, sign, nesterov, mode, size, blocks):
+    for block in prange(blocks):
+        start, stop = block * BLOCK, min(size, (block + 1) * BLOCK)
+        if mode == PLAIN:
+            _sgd_block(p[start:stop], g[start:stop], lr, decay, sign)
+        else:
+            first = mode == FIRST
+            _momentum_block(p[start:stop], g[start:stop], v[start:stop], lr, momentum, fresh, decay, sign, nesterov, first)
+
+
+@device_function
+def _sgd_block(p, g, lr, decay, sign):
+    for i in range(p.size):
+        p[i] -= lr * _decayed(p[i], g[i], decay, sign)
+
+
+@device_function
+def _momentum_block(p, g, v, lr, momentum, fresh, decay, sign, nesterov, first):
+    for i in range(p.size):
+        step = _decayed(p[i], g[i], decay, sign)
+        velocity = step if first else momentum * v[i] + fresh * step
+        v[i] = velocity
+        p[i] -= lr * (step + momentum * velocity if nesterov else velocity)
+
+
+@device_function
+def _decayed(p, g, decay, sign):
+    return sign * g if decay == 0 else sign * g + decay * p
