@@ -1,1 +1,55 @@
 """The CPU kernels, compiled with Numba."""
+
+from __future__ import annotations
+
+from .loss import (
+    cross_entropy_backward,
+    cross_entropy_forward,
+)
+from .normalization import (
+    local_response_norm_backward,
+    local_response_norm_forward,
+    moments,
+    normalize_backward,
+    normalize_forward,
+)
+from .optimizer import sgd_momentum
+from .pooling import (
+    adaptive_avg_pool2d_backward,
+    adaptive_avg_pool2d_forward,
+    adaptive_max_pool2d_backward,
+    adaptive_max_pool2d_forward,
+    avg_pool2d_backward,
+    avg_pool2d_forward,
+    max_pool2d_backward,
+    max_pool2d_forward,
+)
+from .resize import (
+    upsample_bilinear2d_backward,
+    upsample_bilinear2d_forward,
+    upsample_nearest2d_backward,
+    upsample_nearest2d_forward,
+)
+
+__all__ = [
+    "cross_entropy_backward",
+    "cross_entropy_forward",
+    "local_response_norm_backward",
+    "local_response_norm_forward",
+    "moments",
+    "normalize_backward",
+    "normalize_forward",
+    "sgd_momentum",
+    "adaptive_avg_pool2d_backward",
+    "adaptive_avg_pool2d_forward",
+    "adaptive_max_pool2d_backward",
+    "adaptive_max_pool2d_forward",
+    "avg_pool2d_backward",
+    "avg_pool2d_forward",
+    "max_pool2d_backward",
+    "max_pool2d_forward",
+    "upsample_bilinear2d_backward",
+    "upsample_bilinear2d_forward",
+    "upsample_nearest2d_backward",
+    "upsample_nearest2d_forward",
+]

@@ -1,15 +1,34 @@
-"""Compiling kernels with Numba."""
+"""Compiling kernels with Numba: each from one source, for one thread and for many.
+
+A kernel is a module-level function that fills arrays it is given:
+
+    @kernel
+    def _scale(x, y, factor):
+        for i in prange(x.shape[0]):
+            y[i] = factor * x[i]
+
+    _scale(x, y, 2.0, work=x.size)
+
+It is compiled for a signature when it is first called with it, and kept on disk (``_cache.py``). The rules, which
+``tests/kernels/test_compiler.py`` enforces: one ``prange`` whose iterations write to different places; no sum over its
+iterations; nothing allocated and nothing raised inside. So threads (``_threads.py``) never change a bit of the result.
+"""
 
 from __future__ import annotations
+
+import functools
 
 import numba
 from numba import prange
 
-__all__ = ["device_function", "kernel", "prange"]
+from ._cache import KernelCache
+from ._threads import launch, pool
+
+__all__ = ["Kernel", "device_function", "kernel", "prange"]
 
 # Contractions and reassociation make loops vectorize; nnan and ninf stay off, so that NaN stays NaN and Inf stays Inf.
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
-OPTIONS = {"nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
+OPTIONS = {"nogil": True, "error_model": "numpy"}
 
 # Below this many elementary operations a kernel runs on the calling thread: waking others would cost more.
 SERIAL_WORK = 100_000
@@ -18,23 +37,43 @@ SERIAL_WORK = 100_000
 class Kernel:
     """A function that fills the arrays it is given, built twice from one source: serial, and parallel over its prange."""
 
-    def __init__(self, function):
-        self.serial = numba.njit(**OPTIONS)(function)
-        self.parallel = numba.njit(parallel=True, **OPTIONS)(function)
+    def __init__(self, function, fastmath: set[str]):
+        functools.update_wrapper(self, function)
+        self.serial = _compiled(function, fastmath=fastmath, **OPTIONS)
+        self.parallel = _compiled(function, fastmath=fastmath, parallel=True, **OPTIONS)
 
-    def __call__(self, *args, work):
+    def __call__(self, *args, work: int) -> None:
         """Run on all threads if ``work`` (elementary operations, roughly) is worth it, else on this one."""
-        if work < SERIAL_WORK:
+        if work < SERIAL_WORK * pool.launch_cost or pool.count == 1 or not pool.usable:
             self.serial(*args)
         else:
-            self.parallel(*args)
+            launch(self.parallel, args)
 
 
-def kernel(function):
-    """Decorator: a module-level function of arrays and numbers with one ``prange`` over disjoint outputs; returns nothing."""
-    return Kernel(function)
+def kernel(function=None, *, reassociate: bool = True):
+    """Decorator: a module-level function of arrays and numbers with one ``prange`` over disjoint outputs; returns nothing.
+
+    Sums over a contiguous axis become vector code only if the compiler may ``reassociate`` them. With False the order of
+    every sum is the one that is written.
+    """
+    if function is None:
+        return functools.partial(kernel, reassociate=reassociate)
+    return Kernel(function, _fastmath(reassociate))
 
 
-def device_function(function):
-    """Decorator: a small function that kernels call."""
-    return numba.njit(**OPTIONS)(function)
+def device_function(function=None, *, reassociate: bool = True):
+    """Decorator: a small function that kernels call. ``reassociate``: see ``kernel``."""
+    if function is None:
+        return functools.partial(device_function, reassociate=reassociate)
+    return numba.njit(fastmath=_fastmath(reassociate), **OPTIONS)(function)
+
+
+def _fastmath(reassociate: bool) -> set[str]:
+    return FASTMATH if reassociate else FASTMATH - {"reassoc"}
+
+
+def _compiled(function, **options):
+    dispatcher = numba.njit(**options)(function)
+    if dispatcher is not function:  # with NUMBA_DISABLE_JIT=1 it is the function itself
+        dispatcher._cache = KernelCache(function, options)
+    return dispatcher

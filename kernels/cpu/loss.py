@@ -25,9 +25,7 @@ def cross_entropy_forward(
     losses, logsumexp = np.empty(m, logits.dtype), np.empty(m)
     w = _class_weights(weight, count)
     target = np.ascontiguousarray(target)
-    _forward(
-        losses, logsumexp, logits, target, w, ignore_index, float(label_smoothing), m, work=EXPONENTIAL * logits.size
-    )
+    _forward(losses, logsumexp, logits, target, w, ignore_index, float(label_smoothing), m, work=EXPONENTIAL * logits.size)
     return losses, logsumexp
 
 

@@ -1,23 +1,20 @@
 """Normalization. See ``kernels/reference/normalization.py`` for what each function computes.
 
-A view x (M, A, B, L) is walked in one of two ways, so that the inner loop is long and contiguous:
-
-* by columns, where A > 1 (batch, instance and group normalization): x is (M, rows, columns) with B * L columns, which all
-  accumulate at once; the sums over L are taken at the end. A few columns are widened by taking several rows as one.
-* by rows, where A = 1 (layer normalization): x is (M, B, L), and a statistic is a sum along contiguous memory.
-
-Sums are float64. A task is a block whose size depends on the shape of x alone, and the results of the blocks are combined in
-a fixed order: the bits of a result do not depend on the number of threads.
+A view x (M, A, B, L) is walked so that the inner loop is long and contiguous: by columns (``_norm_columns.py``) where A > 1,
+that is for batch, instance and group normalization, and by rows (``_norm_rows.py``) where A = 1, for layer normalization.
+Sums are float64. A task is a block whose size depends on the shape of x alone, and the results of blocks are combined in a
+fixed order: the bits of a result do not depend on the number of threads.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
 
 import numpy as np
 
+from ..layout import nhwc
+from . import _norm_columns, _norm_rows
 from ._compiler import device_function, kernel, prange
-from ._local_response import local_response_norm_backward, local_response_norm_forward
 
 __all__ = [
     "local_response_norm_backward",
@@ -27,244 +24,124 @@ __all__ = [
     "normalize_forward",
 ]
 
-BLOCK = 16384  # elements of a block, about: blocks are read twice and should stay in the second-level cache
-WIDTH = 128  # columns for which a loop over columns is efficient
-CHUNK = 2048  # elements of a row that are summed at once
-
-
-class _Columns(NamedTuple):
-    """x (M, A, B, L) as (m, rows, width), with ``fold`` rows of B * L columns taken as one, in blocks of ``block`` rows."""
-
-    m: int
-    rows: int
-    fold: int
-    width: int
-    block: int
-    blocks: int
-
-
-class _Rows(NamedTuple):
-    """x (M, 1, B, L) in blocks of ``block`` entries of M and ``chunk`` of L."""
-
-    m: int
-    b: int
-    length: int
-    block: int
-    blocks: int
-    chunk: int
-    chunks: int
-
-
-def _columns(shape) -> _Columns:
-    m, a, b, length = shape
-    fold = 1
-    while 2 * fold * b * length <= WIDTH and a % (2 * fold) == 0:
-        fold *= 2
-    rows, width = a // fold, fold * b * length
-    block = max(32, BLOCK // max(width, 1))
-    return _Columns(m, rows, fold, width, block, -(-rows // block))
-
-
-def _rows(shape) -> _Rows:
-    m, _, b, length = shape
-    chunk = max(1, min(length, CHUNK))
-    block = max(16, BLOCK // chunk)
-    return _Rows(m, b, length, block, -(-m // block), chunk, -(-length // chunk))
-
-
-# ----- moments -----
-
 
 def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """See reference. Each block is read twice, for its mean and for the squared deviations from that; then they are combined."""
     m, a, b, length = x.shape
-    mean, var = np.full((m, b), np.nan, x.dtype), np.full((m, b), np.nan, x.dtype)
-    if x.size == 0:
-        return mean, var
-    if a > 1:
-        s = _columns(x.shape)
-        means, squares = np.empty((2, m, s.blocks, s.fold, b, length))
-        tables = means.reshape(m, s.blocks, s.width), squares.reshape(m, s.blocks, s.width)
-        _column_moments(x.reshape(m, s.rows, s.width), *tables, m, s.rows, s.block, s.blocks, work=4 * x.size)
-        _combine(mean, var, means, squares, m, b, s.rows, s.block, work=4 * means.size)
-    else:
-        s = _rows(x.shape)
-        means, squares = np.empty((2, m, s.chunks, 1, b, 1))
-        _row_moments(x.reshape(m, b, length), means, squares, *s, work=4 * x.size)
-        _combine(mean, var, means, squares, m, b, length, s.chunk, work=4 * means.size)
-    return mean, var
-
-
-@kernel
-def _column_moments(x, means, squares, m, rows, block, blocks):
-    for task in prange(m * blocks):
-        i, k = task // blocks, task % blocks
-        _block_moments(x[i, k * block : min(rows, (k + 1) * block)], means[i, k], squares[i, k])
-
-
-@device_function
-def _block_moments(x, mean, square):
-    rows, columns = x.shape
-    for c in range(columns):
-        mean[c] = 0.0
-        square[c] = 0.0
-    for r in range(rows):
-        for c in range(columns):
-            mean[c] += x[r, c]
-    for c in range(columns):
-        mean[c] *= 1.0 / rows
-    for r in range(rows):
-        for c in range(columns):
-            deviation = x[r, c] - mean[c]
-            square[c] += deviation * deviation
-
-
-@kernel
-def _row_moments(x, means, squares, m, b, length, block, blocks, chunk, chunks):
-    for task in prange(blocks * b * chunks):
-        i, j, k = task // (b * chunks), task // chunks % b, task % chunks
-        for row in range(i * block, min(m, (i + 1) * block)):
-            mean, square = _vector_moments(x[row, j, k * chunk : min(length, (k + 1) * chunk)])
-            means[row, k, 0, j, 0] = mean
-            squares[row, k, 0, j, 0] = square
-
-
-@device_function
-def _vector_moments(x):
-    mean = 0.0
-    for i in range(x.size):
-        mean += x[i]
-    mean *= 1.0 / x.size
-    square = 0.0
-    for i in range(x.size):
-        deviation = x[i] - mean
-        square += deviation * deviation
-    return mean, square
-
-
-@kernel
-def _combine(mean, var, means, squares, m, b, size, block):
-    """Mean and variance from those of parts: (m, part, fold, b, l), a part holding ``block`` of ``size`` elements."""
-    for task in prange(m * b):
-        i, j = task // b, task % b
-        mean[i, j], var[i, j] = _combined(means[i, :, :, j], squares[i, :, :, j], size, block)
-
-
-@device_function
-def _combined(means, squares, size, block):
-    parts, fold, length = means.shape
-    total = 0.0
-    for part in range(parts):
-        count = min(block, size - part * block)
-        for f in range(fold):
-            for t in range(length):
-                total += count * means[part, f, t]
-    scale = 1.0 / (size * fold * length)
-    mean = total * scale
-    total = 0.0
-    for part in range(parts):
-        count = min(block, size - part * block)
-        for f in range(fold):
-            for t in range(length):
-                deviation = means[part, f, t] - mean
-                total += squares[part, f, t] + count * deviation * deviation
-    return mean, total * scale
-
-
-# ----- forward -----
+    if a * length == 0:
+        return np.full((m, b), np.nan, x.dtype), np.full((m, b), np.nan, x.dtype)
+    return _walk(x).moments(x)
 
 
 def normalize_forward(
     x: np.ndarray, mean: np.ndarray, rstd: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None
 ) -> np.ndarray:
     """See reference. y = (x - mean) * (rstd * weight) + bias, in the dtype of x."""
-    m, a, b, length = x.shape
-    y = np.empty_like(x)
-    weight = np.ones((b, length), x.dtype) if weight is None else weight
-    bias = np.zeros((b, length), x.dtype) if bias is None else bias
-    if a > 1:
-        s = _columns(x.shape)
-        center, shift = _table(mean[:, None, :, None], x.shape, s), _table(bias, x.shape, s)
-        with np.errstate(invalid="ignore", over="ignore"):
-            scale = _table(rstd[:, None, :, None] * weight, x.shape, s)
-        shape = m, s.rows, s.width
-        arrays = y.reshape(shape), x.reshape(shape), center, scale, shift
-        _column_forward(*arrays, m, s.rows, s.block, s.blocks, work=2 * x.size)
-    else:
-        s, shape = _rows(x.shape), (m, b, length)
-        arrays = (np.ascontiguousarray(array) for array in (mean, rstd, weight, bias))
-        _row_forward(y.reshape(shape), x.reshape(shape), *arrays, *s, work=2 * x.size)
-    return y
-
-
-def _table(values, shape, columns):
-    """Values that broadcast to (M, fold, B, L), as a row of ``width`` entries for each m."""
-    m, _, b, length = shape
-    table = np.empty((m, columns.fold, b, length), values.dtype)
-    table[...] = values
-    return table.reshape(m, columns.width)
-
-
-@kernel
-def _column_forward(y, x, mean, scale, shift, m, rows, block, blocks):
-    for task in prange(m * blocks):
-        i, k = task // blocks, task % blocks
-        for row in range(k * block, min(rows, (k + 1) * block)):
-            _shift_and_scale(y[i, row], x[i, row], mean[i], scale[i], shift[i])
-
-
-@device_function
-def _shift_and_scale(y, x, mean, scale, shift):
-    for c in range(y.size):
-        y[c] = (x[c] - mean[c]) * scale[c] + shift[c]
-
-
-@kernel
-def _row_forward(y, x, mean, rstd, weight, bias, m, b, length, block, blocks, chunk, chunks):
-    for task in prange(blocks * b * chunks):
-        i, j, k = task // (b * chunks), task // chunks % b, task % chunks
-        part = slice(k * chunk, min(length, (k + 1) * chunk))
-        for row in range(i * block, min(m, (i + 1) * block)):
-            _standardize(y[row, j, part], x[row, j, part], mean[row, j], rstd[row, j], weight[j, part], bias[j, part])
-
-
-@device_function
-def _standardize(y, x, mean, rstd, weight, bias):
-    for c in range(y.size):
-        y[c] = (x[c] - mean) * (rstd * weight[c]) + bias[c]
-
-
-# ----- backward -----
+    weight = np.ones(x.shape[2:], x.dtype) if weight is None else weight
+    bias = np.zeros(x.shape[2:], x.dtype) if bias is None else bias
+    with np.errstate(invalid="ignore", over="ignore"):
+        return _walk(x).forward(x, mean, rstd, weight, bias)
 
 
 def normalize_backward(
     gy: np.ndarray, x: np.ndarray, mean: np.ndarray, rstd: np.ndarray, weight: np.ndarray | None, through_statistics: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """See reference. One pass for all sums, one for gx = gy * scale - offset - (x - mean) * slope."""
-    m, a, b, length = x.shape
-    weight = np.ones((b, length), x.dtype) if weight is None else np.ascontiguousarray(weight)
-    by_columns = a > 1
-    s = _columns(x.shape) if by_columns else _rows(x.shape)
+    """See reference. One pass over gy and x for all sums, one for gx."""
+    walk = _walk(x)
+    weight = np.ones(x.shape[2:], x.dtype) if weight is None else weight
     with np.errstate(invalid="ignore", over="ignore"):
-        sums = _column_sums_of if by_columns else _row_sums_of
-        gweight, gbias, total, projection = sums(gy, x, mean, rstd, weight, s)
-        gweight, gbias = gweight.astype(x.dtype), gbias.astype(x.dtype)
-        if not through_statistics:
-            zero = np.zeros((m, b), x.dtype)
-            return normalize_forward(gy, zero, rstd, weight, None), gweight, gbias
-        rstd64 = rstd.astype(np.float64)
-        offset = (rstd64 * total / max(a * length, 1)).astype(x.dtype)  # (M, B)
-        slope = (rstd64 * rstd64 * projection / max(a * length, 1)).astype(x.dtype)
-        gx = np.empty_like(x)
-        if by_columns:
-            scale = _table(rstd[:, None, :, None] * weight, x.shape, s)
-            tables = [_table(values[:, None, :, None], x.shape, s) for values in (mean, offset, slope)]
-            shape = m, s.rows, s.width
-            arrays = gx.reshape(shape), gy.reshape(shape), x.reshape(shape), scale, *tables
-            _column_backward(*arrays, m, s.rows, s.block, s.blocks, work=4 * x.size)
+        gweight, gbias, total, projection = walk.sums(gy, x, mean, rstd, weight)
+        if through_statistics:
+            scale = rstd / max(x.shape[1] * x.shape[3], 1)
+            offset, slope = (total * scale).astype(x.dtype), (projection * scale * rstd).astype(x.dtype)
+            gx = walk.backward(gy, x, mean, rstd, weight, offset, slope)
         else:
-            shape = m, b, length
-            arrays = gx.reshape(shape), gy.reshape(shape), x.reshape(shape), weight
-            vectors = (np.ascontiguousarray(array) for array in (mean, rstd, offset, slope))
-            _row_backward(*arrays, *vectors, *s, work=4 * x.size)
-    return gx, gweight, gbias
+            gx = walk.forward(gy, np.zeros_like(mean), rstd, weight, np.zeros_like(weight))
+        return gx, gweight.astype(x.dtype), gbias.astype(x.dtype)
+
+
+def _walk(x):
+    return _norm_columns if x.shape[1] > 1 else _norm_rows
+
+
+# ----- local response normalization: by blocks of pixels, vectorized over channels -----
+
+PIXELS = 64  # of a block
+
+
+def local_response_norm_forward(x: np.ndarray, size: int, alpha: float, beta: float, k: float) -> tuple[np.ndarray, np.ndarray]:
+    """See reference."""
+    n, c, h, w = x.shape
+    y, scale = np.empty((2, n * h * w, c), x.dtype)
+    factors = (x.dtype.type(factor) for factor in (alpha, beta, k))
+    _response(
+        nhwc(x).reshape(-1, c), y, scale, size // 2, (size - 1) // 2, *factors, -(-len(y) // PIXELS), work=(size + 20) * x.size
+    )
+    return tuple(array.reshape(n, h, w, c).transpose(0, 3, 1, 2) for array in (y, scale))
+
+
+def local_response_norm_backward(
+    gy: np.ndarray, x: np.ndarray, scale: np.ndarray, size: int, alpha: float, beta: float
+) -> np.ndarray:
+    """See reference."""
+    n, c, h, w = x.shape
+    gx = np.empty((n * h * w, c), x.dtype)
+    inputs = (nhwc(array).reshape(-1, c) for array in (gy, x, scale))
+    blocks = -(-len(gx) // PIXELS)
+    shares = np.empty((blocks, c), x.dtype)
+    factors = x.dtype.type(2 * alpha * beta), x.dtype.type(beta)
+    _response_gradient(*inputs, gx, shares, (size - 1) // 2, size // 2, *factors, blocks, work=(size + 20) * x.size)
+    return gx.reshape(n, h, w, c).transpose(0, 3, 1, 2)
+
+
+@kernel
+def _response(x, y, scale, before, after, alpha, beta, k, blocks):
+    for block in prange(blocks):
+        for pixel in range(block * PIXELS, min(len(x), (block + 1) * PIXELS)):
+            _respond(x[pixel], y[pixel], scale[pixel], before, after, alpha, beta, k)
+
+
+@device_function
+def _respond(x, y, scale, before, after, alpha, beta, k):
+    channels = x.size
+    for c in range(channels):
+        scale[c] = 0
+    for shift in range(-before, after + 1):
+        for c in range(max(0, -shift), min(channels, channels - shift)):
+            scale[c] += x[c + shift] * x[c + shift]
+    for c in range(channels):
+        scale[c] = k + alpha * scale[c]
+    _negative_power(scale, beta, y)
+    for c in range(channels):
+        y[c] *= x[c]
+
+
+@kernel
+def _response_gradient(gy, x, scale, gx, shares, before, after, factor, beta, blocks):
+    for block in prange(blocks):
+        for pixel in range(block * PIXELS, min(len(x), (block + 1) * PIXELS)):
+            _respond_gradient(gy[pixel], x[pixel], scale[pixel], gx[pixel], shares[block], before, after, factor, beta)
+
+
+@device_function
+def _respond_gradient(gy, x, scale, gx, share, before, after, factor, beta):
+    channels = x.size
+    _negative_power(scale, beta, gx)
+    for c in range(channels):
+        gx[c] *= gy[c]
+        share[c] = factor * gx[c] * x[c] / scale[c]
+    for shift in range(-before, after + 1):
+        for c in range(max(0, -shift), min(channels, channels - shift)):
+            gx[c] -= x[c] * share[c + shift]
+
+
+@device_function
+def _negative_power(values, exponent, out):
+    """out = values ** -exponent. Square roots are vector instructions, a general power is not: 3/4 is AlexNet's exponent."""
+    if exponent == 0.75:
+        for i in range(values.size):
+            root = math.sqrt(values[i])
+            out[i] = 1 / (root * math.sqrt(root))
+    else:
+        for i in range(values.size):
+            out[i] = values[i] ** -exponent

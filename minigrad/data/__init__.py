@@ -1,0 +1,43 @@
+"""Data sets, transforms of batches of images, and the DataLoader.
+
+``create(name)`` gives a data set by name, ``standard_transforms`` its usual preparation, ``DataLoader`` its batches.
+"""
+
+from minigrad.data import transforms
+from minigrad.data.cifar import CIFAR10, CIFAR100
+from minigrad.data.dataset import Dataset, Subset, TensorDataset, collate, random_split
+from minigrad.data.digits import Digits
+from minigrad.data.files import DataError, MissingDataError
+from minigrad.data.folder import ImageFolder
+from minigrad.data.images import ImageDataset, channel_statistics, mean_image
+from minigrad.data.loader import DataLoader
+from minigrad.data.mnist import KMNIST, MNIST, FashionMNIST
+from minigrad.data.registry import create
+from minigrad.data.registry import list_names as list
+from minigrad.data.standard import NORMALIZATION, standard_transforms
+
+__all__ = [
+    "create",
+    "list",
+    "standard_transforms",
+    "NORMALIZATION",
+    "Digits",
+    "MNIST",
+    "FashionMNIST",
+    "KMNIST",
+    "CIFAR10",
+    "CIFAR100",
+    "ImageFolder",
+    "Dataset",
+    "ImageDataset",
+    "TensorDataset",
+    "Subset",
+    "random_split",
+    "collate",
+    "channel_statistics",
+    "mean_image",
+    "transforms",
+    "DataLoader",
+    "DataError",
+    "MissingDataError",
+]

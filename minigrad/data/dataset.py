@@ -118,7 +118,9 @@ def random_split(
     else:
         sizes = []
     if sum(sizes) != total:
-        raise ValueError(f"lengths must sum to the {total} samples of the data set, or be fractions that sum to 1, got {lengths!r}")
+        raise ValueError(
+            f"lengths must sum to the {total} samples of the data set, or be fractions that sum to 1, got {lengths!r}"
+        )
     if generator is None:
         generator = random.generator()
     elif not isinstance(generator, np.random.Generator):

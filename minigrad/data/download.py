@@ -1,4 +1,4 @@
-"""Downloading a data file: mirrors, resume, progress, a pinned SHA-256, and no file under its final name before it is verified."""
+"""Downloading a data file: mirrors, resume, progress, a pinned SHA-256; a file gets its name only when it is verified."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def download(file: RemoteFile, folder: Path) -> Path:
         _wait_for_lock(stream)
         problems = [] if target.is_file() else _fetch_from_any(file, stream, part)
     if problems:
-        raise MissingDataError(f"{file.name} could not be downloaded ({'; '.join(problems)}). By hand: {how_to_get(file, folder)}")
+        raise MissingDataError(
+            f"{file.name} could not be downloaded ({'; '.join(problems)}). By hand: {how_to_get(file, folder)}"
+        )
     if target.is_file():  # another process fetched it while this one waited
         part.unlink(missing_ok=True)
         return target

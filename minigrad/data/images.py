@@ -43,7 +43,9 @@ class ImageDataset(Dataset):
         if images.ndim == 3:
             images = images[:, None]
         if images.dtype != np.uint8 or images.ndim != 4:
-            raise ValueError(f"images must be a uint8 array (N, C, H, W) or (N, H, W), got {images.dtype} of shape {images.shape}")
+            raise ValueError(
+                f"images must be a uint8 array (N, C, H, W) or (N, H, W), got {images.dtype} of shape {images.shape}"
+            )
         self.images = channels_last(images)
         self.labels = check_labels(labels, len(images), None if classes is None else len(classes))
         self.classes = numbered(self.labels) if classes is None else tuple(classes)

@@ -35,8 +35,8 @@ class MNIST(ImageDataset):
     ``transform``  see ``ImageDataset``
     ``download``   fetch missing files into ``root/MNIST/raw`` (SHA-256 pinned)
 
-    The official files, gzip-compressed or not, may lie in ``root``, ``root/MNIST``, ``root/MNIST/raw`` or ``root/mnist``; they are
-    checked by format and content. Raises MissingDataError (what to fetch from where, and where to put it) or DataError.
+    The official files, gzip-compressed or not, may lie in ``root``, ``root/MNIST``, ``root/MNIST/raw`` or ``root/mnist``;
+    they are checked by format and content. Raises MissingDataError (what to fetch from where, and where to put it) or DataError.
     """
 
     collection = "mnist"
@@ -65,7 +65,9 @@ class MNIST(ImageDataset):
         images_at, labels_at = (self._locate(file, root, download) for file in (image_file, label_file))
         labels = read_idx(labels_at, (count,))
         if labels.max() >= len(self.names):
-            raise DataError(f"{labels_at} holds the label {labels.max()}, {type(self).__name__} has classes 0 ... {len(self.names) - 1}")
+            raise DataError(
+                f"{labels_at} holds the label {labels.max()}, {type(self).__name__} has classes 0 ... {len(self.names) - 1}"
+            )
         self._refuse_relatives(labels, labels_at)
         images = read_idx(images_at, (count, 28, 28))
         mean, std = self.constants
@@ -90,7 +92,9 @@ class MNIST(ImageDataset):
     def _refuse_relatives(cls, labels: np.ndarray, path: Path) -> None:
         for name, beginnings in FIRST_LABELS.items():
             if name != cls.__name__ and tuple(labels[:10].tolist()) in beginnings:
-                raise DataError(f"{path} belongs to {name}, not to {cls.__name__}: keep each collection in a folder of its own name")
+                raise DataError(
+                    f"{path} belongs to {name}, not to {cls.__name__}: keep each collection in a folder of its own name"
+                )
 
 
 class FashionMNIST(MNIST):

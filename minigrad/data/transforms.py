@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import random
-from minigrad.data.checks import check_fill, check_images, check_probability, fill_row
+from minigrad.data.checks import check_fill, check_images, check_probability, fill_row, filled
 from minigrad.data.images import channel_statistics, mean_image
 from minigrad.data.warp import RandomAffine, RandomRotation
 from minigrad.kernels.geometry import pair
@@ -84,8 +84,7 @@ class Pad:
             if self.padding_mode == "reflect" and (ph >= height or pw >= width):
                 raise ValueError(f"padding {self.padding} by reflection needs images larger than it, got {height} x {width}")
             return np.pad(x, ((0, 0), (ph, ph), (pw, pw), (0, 0)), self.padding_mode).transpose(0, 3, 1, 2)
-        y = np.empty((n, height + 2 * ph, width + 2 * pw, c), x.dtype)
-        y[...] = fill_row(self.fill, c, x.dtype)
+        y = filled((n, height + 2 * ph, width + 2 * pw, c), self.fill, x.dtype)
         y[:, ph : ph + height, pw : pw + width] = x
         return y.transpose(0, 3, 1, 2)
 

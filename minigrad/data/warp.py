@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minigrad import random
-from minigrad.data.checks import check_fill, check_images, check_range, fill_row
+from minigrad.data.checks import check_fill, check_images, check_range, filled
 from minigrad.kernels.layout import nhwc
 
 __all__ = ["RandomAffine", "RandomRotation", "warp"]
@@ -93,21 +93,22 @@ def warp(images: np.ndarray, matrix: np.ndarray, shift: np.ndarray, fill: float 
     """
     x = nhwc(check_images(images))
     n, height, width, c = x.shape
-    framed = np.empty((n, height + 2, width + 2, c), x.dtype)  # one pixel of fill around the image stands for all of outside
-    framed[...] = fill_row(fill, c, x.dtype)
+    framed = filled((n, height + 2, width + 2, c), fill, x.dtype)  # one pixel of fill stands for all that lies outside
     framed[:, 1:-1, 1:-1] = x
 
     sx, sy = _sources(matrix, shift, height, width)  # (N, H, W)
     sx, sy = np.clip(sx + 1, 0, width + 1), np.clip(sy + 1, 0, height + 1)  # coordinates in the framed image
     left, top = np.minimum(sx.astype(np.int64), width), np.minimum(sy.astype(np.int64), height)
-    fx, fy = (sx - left).astype(np.float32)[..., None], (sy - top).astype(np.float32)[..., None]
+    fx, fy = (sx - left).astype(np.float32), (sy - top).astype(np.float32)
+    first = (np.arange(n)[:, None, None] * (height + 2) + top) * (width + 2) + left  # the upper left of the four pixels
 
-    pixels = framed.reshape(-1, c)
-    first = (np.arange(n)[:, None, None] * (height + 2) + top) * (width + 2) + left  # row of the upper left pixel
-    upper = pixels[first] * (1 - fx) + pixels[first + 1] * fx
-    lower = pixels[first + width + 2] * (1 - fx) + pixels[first + width + 3] * fx
-    y = upper * (1 - fy) + lower * fy  # (N, H, W, C)
-    y = np.rint(y).astype(np.uint8) if x.dtype == np.uint8 else y.astype(x.dtype, copy=False)
+    y = np.empty(x.shape, x.dtype)
+    for channel in range(c):
+        plane = framed[..., channel].ravel()
+        upper = plane[first] * (1 - fx) + plane[first + 1] * fx
+        lower = plane[first + width + 2] * (1 - fx) + plane[first + width + 3] * fx
+        mixed = upper * (1 - fy) + lower * fy
+        y[..., channel] = np.rint(mixed) if x.dtype == np.uint8 else mixed
     return y.transpose(0, 3, 1, 2)
 
 

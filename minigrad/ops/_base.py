@@ -24,7 +24,7 @@ from typing import TypeVar
 import numpy as np
 
 from minigrad import autograd
-from minigrad.autograd import Node
+from minigrad.autograd import AnomalyError, Node
 from minigrad.device import array_module, device_of
 from minigrad.tensor import Tensor
 
@@ -65,7 +65,7 @@ def op(function: F) -> F:
     def wrapper(*args, **kwargs):
         try:
             y = function(*args, **kwargs)
-        except (ValueError, TypeError, IndexError) as error:
+        except (ValueError, TypeError, IndexError, RuntimeError) as error:
             _named(error, name)
             raise
         first = y if type(y) is Tensor else y[0] if type(y) is tuple else None
@@ -85,7 +85,7 @@ def no_gradient(function: F) -> F:
     def wrapper(*args, **kwargs):
         try:
             return function(*args, **kwargs)
-        except (ValueError, TypeError, IndexError) as error:
+        except (ValueError, TypeError, IndexError, RuntimeError) as error:
             _named(error, name)
             raise
 
@@ -96,14 +96,17 @@ def no_gradient(function: F) -> F:
 
 def _named(error: Exception, name: str) -> None:
     """Begin the exception's message with the op's name (the innermost op's, if ops call ops)."""
-    if not getattr(error, "minigrad_op", None):
+    if not getattr(error, "minigrad_op", None) and not isinstance(error, AnomalyError):  # which names it already
         error.args = (f"{name}: {error.args[0] if error.args else error}", *error.args[1:])
         error.minigrad_op = name
 
 
 def _remember(node: Node, y, function: Callable, args: tuple, kwargs: dict) -> None:
-    """Keep the call of a small op, so that the step-by-step view can show its values and check its gradient."""
-    if node.call is None and all(a.data.size <= SMALL for a in args if isinstance(a, Tensor)):
+    """Keep the call of a small op, so that the step-by-step view can show its values and check its gradient.
+
+    Not if an argument is the result (in-place ops): the call could not be repeated, and would tie node and tensor in a knot.
+    """
+    if node.call is None and not any(a is y for a in args) and all(a.data.size <= SMALL for a in args if isinstance(a, Tensor)):
         node.call = (function, args, kwargs)
         node.values = tuple(t.data for t in (y if type(y) is tuple else (y,)))
 

@@ -408,6 +408,7 @@ def fill_(x: Tensor, value: float) -> Tensor:
     return record_inplace(x, (x,), backward)
 
 
+@op
 def zero_(x: Tensor) -> Tensor:
     """Write 0 into every element of x; returns x."""
-    return fill_(x, 0)
+    return fill_(check_tensor(x), 0)

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable
 from numbers import Real
 from typing import Any
 
+import numpy as np
+
 from minigrad.autograd import enable_grad
-from minigrad.device import array_module, device_of
+from minigrad.device import array_module, device_of, move
 from minigrad.tensor import Tensor
 
 __all__ = ["Optimizer"]
@@ -48,11 +50,11 @@ class Optimizer:
         self.param_groups.append(group)
 
     def _check_tensors(self, tensors: list[Tensor], names: list[str]) -> None:
-        known = [t for group in self.param_groups for t in group["params"]]
-        labels = [name for group in self.param_groups for name in _labels(group)]
-        seen = {id(t): label for t, label in zip(known, labels, strict=True)}
-        for i, t in enumerate(tensors):
-            label = repr(names[i]) if names else f"number {len(known) + i}"
+        seen: dict[int, str] = {}
+        for group in self.param_groups:
+            for t, label in zip(group["params"], _labels(group["params"], group.get("param_names"), len(seen)), strict=True):
+                seen[id(t)] = label
+        for t, label in zip(tensors, _labels(tensors, names, len(seen)), strict=True):
             if not isinstance(t, Tensor):
                 raise TypeError(f"params must hold tensors, but parameter {label} is a {type(t).__name__}")
             if t.dtype.kind != "f":
@@ -170,22 +172,20 @@ def _names_and_tensors(params: Any) -> tuple[list[str], list]:
     return [name for name, _ in items], [t for _, t in items]
 
 
-def _labels(group: dict) -> list[str]:
-    names = group.get("param_names")
-    return [repr(name) for name in names] if names else [f"number {i}" for i in range(len(group["params"]))]
+def _labels(tensors: list, names: list[str] | None, start: int) -> list[str]:
+    """What to call parameters in messages: their names, or else their positions in the whole optimizer."""
+    return [repr(name) for name in names] if names else [f"number {start + i}" for i in range(len(tensors))]
 
 
 def _restored(value: Any, p: Tensor, label: str) -> Any:
     """A copy of a saved value; an array takes the dtype, device and memory order of the parameter."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    array = value.data if isinstance(value, Tensor) else array_module(p.data).asarray(value)
+    array = value.data if isinstance(value, Tensor) else np.asarray(value)
     if array.shape != p.shape:
         raise ValueError(f"{label} has shape {array.shape}, the parameter has {p.shape}: is it another model's?")
-    if device_of(array) != device_of(p.data):
-        array = array_module(p.data).asarray(array if isinstance(array, type(p.data)) else getattr(array, "get", lambda: array)())
     kept = array_module(p.data).empty_like(p.data)
-    kept[...] = array
+    kept[...] = move(array, device_of(p.data))
     return Tensor(kept)
 
 
@@ -194,12 +194,12 @@ def check_number(value: Any, name: str, low: float = -math.inf, high: float = ma
 
     Python numbers matter: a NumPy float64 among float32 arrays would turn them into float64.
     """
-    number = value.item() if hasattr(value, "item") and getattr(value, "size", 0) != 0 else value
+    number = value.item() if isinstance(value, (np.generic, np.ndarray)) and value.size == 1 else value
     if not isinstance(number, Real) or isinstance(number, bool):
         raise TypeError(f"{name} must be a number, got {value!r}")
     if not (math.isfinite(number) and low <= number <= high):
-        wanted = f"at least {low:g}" if high == math.inf else f"in {low:g} ... {high:g}"
-        raise ValueError(f"{name} must be " + ("finite" if low == -math.inf else wanted) + f", got {number!r}")
+        wanted = "finite" if low == -math.inf else f"at least {low:g}" if high == math.inf else f"in {low:g} ... {high:g}"
+        raise ValueError(f"{name} must be {wanted}, got {number!r}")
     return number
 
 

@@ -12,7 +12,8 @@ arrays, and what ``torch.mul`` gives. Keyword arguments are a dict in the last p
     Case("sum", "dim", lambda d: (d.normal(2, 3), {"dim": 1}), lambda x, dim: x.sum(dim), torch="sum", scale="absolute")
     Case("cat", "dim 1", lambda d: ([d.normal(2, 1), d.normal(2, 3)], {"dim": 1}), lambda xs, dim: np.concatenate(xs, dim))
 
-Every array becomes a Tensor: floating ones of the dtype under test with requires_grad, integers and booleans as they are.
+Every array becomes a Tensor: floating ones of the dtype under test with requires_grad, integers and booleans as they are; the
+same array twice becomes one Tensor.
 ``const(array)``: a floating tensor without gradient (class weights, running statistics). ``Raw(value)``: passed on untouched.
 
 The reference is written from the definition (NumPy or plain loops, float64) and never calls minigrad. An op with random results
@@ -26,11 +27,15 @@ reads: this call must raise IndexError with a message that begins "sum: " and ma
 from __future__ import annotations
 
 import functools
+import importlib
+import pkgutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+import minigrad.ops
 
 __all__ = ["Case", "Draw", "Error", "Raw", "const"]
 
@@ -184,11 +189,6 @@ def operation(name: str) -> Callable:
 
 @functools.cache
 def op_modules() -> dict:
-    """The modules of minigrad.ops by name, without those that begin with an underscore."""
-    import importlib
-    import pkgutil
-
-    import minigrad.ops
-
-    names = [m.name for m in pkgutil.iter_modules(minigrad.ops.__path__) if not m.name.startswith("_")]
+    """The modules of minigrad.ops that define ops, by name."""
+    names = [m.name for m in pkgutil.iter_modules(minigrad.ops.__path__) if not m.name.startswith("_") and m.name != "methods"]
     return {name: importlib.import_module(f"minigrad.ops.{name}") for name in names}

@@ -1,0 +1,79 @@
+"""Data sets by name."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from typing import Any
+
+from minigrad.data.cifar import CIFAR10, CIFAR100
+from minigrad.data.digits import Digits
+from minigrad.data.files import MissingDataError, data_root
+from minigrad.data.folder import ImageFolder
+from minigrad.data.images import ImageDataset, held_out_fifth
+from minigrad.data.mnist import KMNIST, MNIST, FashionMNIST
+
+__all__ = ["create", "list_names"]
+
+FILES = {cls.collection: cls for cls in (MNIST, FashionMNIST, KMNIST, CIFAR10, CIFAR100)}
+NAMES = ("digits", *FILES, "folder")
+TEST_FOLDERS = ("test", "val", "valid", "validation")
+
+
+def list_names() -> list[str]:
+    """The names that ``create`` knows."""
+    return list(NAMES)
+
+
+def create(
+    name: str,
+    root: str | os.PathLike | None = None,
+    train: bool = True,
+    *,
+    download: bool = True,
+    transform: Callable | None = None,
+    **options: Any,
+) -> ImageDataset | ImageFolder:
+    """The training or the test images of a data set by name (see ``minigrad.data.list()``).
+
+    ``root`` is the folder of data sets (not needed for "digits"); missing files are fetched if ``download``.
+
+    "folder" reads images from ``root`` and takes the ``options`` of ``ImageFolder`` (``size``, ``mode``,
+    ``skip_unreadable``): from ``root/train`` and ``root/test`` (or ``val``) where they exist; else every fifth image of
+    each class is for testing.
+
+    Raises ValueError with the nearest name for an unknown one, and what the data set's class raises.
+    """
+    key = _resolve(name)
+    if options and key != "folder":
+        raise TypeError(f"data set {key!r} takes no option {next(iter(options))!r}")
+    if key == "digits":
+        return Digits(train, transform=transform)
+    if key == "folder":
+        return _create_folder(root, train, transform, options)
+    return FILES[key](root, train, transform=transform, download=download)
+
+
+def _resolve(name: str) -> str:
+    """The registered name: capitals, "-" and "_" make no difference."""
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a data set must be a string, got {name!r}")
+    plain = {key.replace("-", ""): key for key in NAMES}
+    asked = name.lower().replace("-", "").replace("_", "")
+    if asked in plain:
+        return plain[asked]
+    near = difflib.get_close_matches(asked, plain, n=1)
+    hint = f"did you mean {plain[near[0]]!r}? " if near else ""
+    raise ValueError(f"unknown data set {name!r}: {hint}There are {', '.join(NAMES)}")
+
+
+def _create_folder(root: str | os.PathLike | None, train: bool, transform: Callable | None, options: dict) -> ImageFolder:
+    if root is None:
+        raise MissingDataError('data set "folder" needs root=: a folder with a sub-folder of images for each class')
+    root = data_root(root)
+    test = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
+    if test is not None and (root / "train").is_dir():
+        return ImageFolder(root / "train" if train else test, transform=transform, **options)
+    images = ImageFolder(root, transform=transform, **options)
+    return images.select(held_out_fifth(images.labels)[0 if train else 1])

@@ -1,0 +1,117 @@
+"""Stochastic gradient descent with momentum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from minigrad.device import array_module
+from minigrad.kernels import for_array
+from minigrad.optim.optimizer import Optimizer, check_number
+from minigrad.tensor import Tensor
+
+__all__ = ["SGD"]
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with PyTorch's formula for each parameter p with gradient g and velocity v:
+
+        g = g + weight_decay * p
+        v = momentum * v + (1 - dampening) * g        (v = g in the first step)
+        p = p - lr * v                                (with Nesterov's momentum: p - lr * (g + momentum * v))
+
+    ``params``        tensors, (name, tensor) pairs, or groups with options of their own (see Optimizer)
+    ``lr``            learning rate, at least 0
+    ``momentum``      at least 0, usually 0.9; 0 is plain gradient descent and keeps no velocity
+    ``dampening``     how much of the new gradient is left out of the velocity; must be 0 with ``nesterov``
+    ``weight_decay``  L2 penalty, at least 0
+    ``nesterov``      look ahead by one step of momentum; needs ``momentum`` > 0
+    ``maximize``      ascend instead of descend
+
+    The whole update is one pass over memory (the kernel ``sgd_momentum``). Parameters without a gradient are left alone.
+    ``state[p]["momentum_buffer"]`` is the velocity. The learning rate stands outside it, so a change acts at once; Caffe and
+    some papers put it inside, which gives other trajectories when the rate changes.
+
+    Sources: Polyak 1964; Sutskever et al. 2013 (Nesterov's form); the formula is that of ``torch.optim.SGD``.
+    """
+
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+    ):
+        options = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+            "maximize": maximize,
+        }
+        self.check_options(options)
+        super().__init__(params, options)
+
+    def check_options(self, group: dict[str, Any]) -> None:
+        """Raise TypeError or ValueError if an option is out of range; numbers become Python numbers."""
+        for name in ("lr", "momentum", "weight_decay"):
+            group[name] = check_number(group[name], name, low=0)
+        group["dampening"] = check_number(group["dampening"], "dampening")
+        for name in ("nesterov", "maximize"):
+            if not isinstance(group[name], bool):
+                raise TypeError(f"{name} must be True or False, got {group[name]!r}")
+        if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
+            raise ValueError(
+                "nesterov=True needs momentum > 0 and dampening = 0, "
+                f"got momentum={group['momentum']} and dampening={group['dampening']}"
+            )
+
+    def update(self) -> None:
+        """One step of every parameter that has a gradient."""
+        calls = []  # everything is checked and allocated before the first parameter changes
+        for group in self.param_groups:
+            for i, p in enumerate(group["params"]):
+                if p.grad is not None:
+                    calls.append((p, *self._velocity(p, group, i), group))
+        for p, velocity, first, group in calls:
+            for_array(p.data).sgd_momentum(
+                p.data,
+                p.grad.data,
+                velocity,
+                group["lr"],
+                group["momentum"],
+                group["dampening"],
+                group["weight_decay"],
+                group["nesterov"],
+                group["maximize"],
+                first,
+            )
+            p.bump_version()
+            if first:
+                self.state[p] = {"momentum_buffer": Tensor(velocity)}
+
+    def _velocity(self, p: Tensor, group: dict[str, Any], index: int) -> tuple[Any, bool]:
+        """The velocity's array (None without momentum) and whether this is its first step."""
+        _check_alike(p.grad.data, p, group, index, "gradient")
+        if group["momentum"] == 0:
+            return None, False
+        velocity = self.state.get(p, {}).get("momentum_buffer")
+        if velocity is None:
+            return array_module(p.data).empty_like(p.data), True
+        _check_alike(velocity.data, p, group, index, "velocity")
+        return velocity.data, False
+
+
+def _check_alike(array: Any, p: Tensor, group: dict[str, Any], index: int, what: str) -> None:
+    """Raise RuntimeError unless ``array`` fits the parameter, which may have been moved, converted or given a new array."""
+    if array.shape != p.data.shape or array.dtype != p.data.dtype or type(array) is not type(p.data):
+        name = group["param_names"][index] if "param_names" in group else f"number {index} of its group"
+        raise RuntimeError(
+            f"the {what} of parameter {name} is {array.dtype} of shape {array.shape} ({type(array).__module__}), the parameter is "
+            f"{p.data.dtype} of shape {p.data.shape} ({type(p.data).__module__}): move or convert a model before making its optimizer"
+        )

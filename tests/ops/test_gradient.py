@@ -1,0 +1,108 @@
+"""Gradients: against finite differences in float64, and those of float32 against those of float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from minigrad.autograd import no_grad
+from tests.ops.cases import ALL_CASES
+from tests.ops.harness import Run, assert_close, cotangents, direction, run
+
+CASES = pytest.mark.parametrize("case", ALL_CASES, ids=lambda case: case.name)
+
+
+@CASES
+def test_directional_derivative(case):
+    """<backward(gy), v> equals d/ds <gy, f(x + s v)> for every input, by a 5-point stencil."""
+    r = run(case)
+    if not r.has_gradient:
+        return
+    gys = cotangents(r.outputs)
+    terms = sum(float(np.abs(gy * y).sum()) for gy, y in zip(gys, r.ys, strict=True) if y.dtype.kind == "f")
+    r.backward(gys)
+    for i, t in enumerate(r.differentiable):
+        v = direction(t, i)
+        analytic = 0.0 if t.grad is None else float(np.vdot(t.grad.data, v))
+        numeric = _stencil(r, t, v, gys)
+        noise = 8 * np.finfo(np.float64).eps * terms / case.step  # of the sums and differences in the stencil
+        allowed = case.gradient_tolerance * max(abs(analytic), abs(numeric)) + noise
+        assert abs(analytic - numeric) <= allowed, f"input {i}: backward {analytic!r}, finite difference {numeric!r}"
+
+
+def _stencil(r: Run, t, v: np.ndarray, gys: list) -> float:
+    """The fourth-order central difference of <gys, outputs> as tensor ``t`` moves along ``v``."""
+    before, step = t.data, r.case.step
+
+    def at(k: int) -> float:
+        t.data = before + (k * step) * v
+        with no_grad():
+            r.forward()
+        return sum(float(np.vdot(gy, y)) for gy, y in zip(gys, r.ys, strict=True) if y.dtype.kind == "f")
+
+    try:
+        return (8 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12 * step)
+    finally:
+        t.data = before
+
+
+@CASES
+def test_float32_gradients(case):
+    """They stay close to those of float64, and no float64 array appears anywhere in a float32 graph."""
+    exact = run(case, np.float64)
+    if not exact.has_gradient:
+        return
+    exact.backward()
+    r = run(case, np.float32)
+    seen = []
+    r.backward(observer=lambda node, gys, gxs: seen.extend(a for a in (*gys, *gxs) if a is not None))
+    assert all(a.dtype == np.float32 for a in seen), f"gradients of dtypes {[str(a.dtype) for a in seen]}"
+    eps = np.finfo(np.float32).eps
+    for i, (t, e) in enumerate(zip(r.differentiable, exact.gradients, strict=True)):
+        assert (t.grad is None) == (e is None)
+        if e is not None:
+            assert t.grad.dtype == np.float32
+            allowed = case.gradient_ulp * eps * np.max(np.abs(e), initial=0, where=np.isfinite(e)) + 1e-37
+            assert_close(t.grad.data, e, allowed, f"gradient {i}")
+
+
+@CASES
+def test_backward_returns_what_its_inputs_are(case):
+    """Each array that backward returns has its input's shape and dtype; hidden broadcasting would pass unnoticed otherwise."""
+    r = run(case)
+    if not r.has_gradient:
+        return
+
+    def observer(node, gys, gxs):
+        assert len(gxs) == len(node.edges)
+        for edge, gx in zip(node.edges, gxs, strict=True):
+            if edge is not None and type(edge) is not tuple and gx is not None:
+                assert (gx.shape, gx.dtype) == (edge.shape, edge.dtype), f"{gx.shape} for an input of shape {edge.shape}"
+
+    r.backward(observer=observer)
+
+
+@CASES
+def test_gradients_of_single_inputs(case):
+    """An input's gradient does not depend on whether the others require one."""
+    everything = run(case)
+    if not everything.has_gradient or len(everything.differentiable) < 2:
+        return
+    gys = cotangents(everything.outputs)
+    everything.backward(gys)
+    from tests.ops.harness import prepare
+
+    for i in range(len(everything.differentiable)):
+        r = prepare(case)
+        chosen = r.differentiable[i]
+        for t in r.differentiable:
+            t.requires_grad = t is chosen
+        r.forward()
+        if not r.has_gradient:
+            assert everything.gradients[i] is None
+            continue
+        r.backward(gys)
+        e = everything.gradients[i]
+        assert (chosen.grad is None) == (e is None)
+        if e is not None:
+            assert_close(chosen.grad.data, e, 1e-14 * np.max(np.abs(e), initial=0), f"gradient {i} alone")

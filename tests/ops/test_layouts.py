@@ -1,0 +1,129 @@
+"""Memory orders: any strides give the values that contiguous arrays give, and gradients lie in memory as their tensors do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.ops.case import Case
+from tests.ops.cases import ALL_CASES
+from tests.ops.harness import Run, arrays_of, assert_close, assert_same_bits, bound, cotangents, run
+
+CASES = pytest.mark.parametrize("case", ALL_CASES, ids=lambda case: case.name)
+
+
+def channels_last(a: np.ndarray) -> np.ndarray:
+    return a.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2) if a.ndim == 4 else a
+
+
+def fortran(a: np.ndarray) -> np.ndarray:
+    return np.asfortranarray(a) if a.ndim else a
+
+
+def reversed_strides(a: np.ndarray) -> np.ndarray:
+    back = (slice(None, None, -1),) * a.ndim
+    return a[back].copy()[back]
+
+
+def every_second(a: np.ndarray) -> np.ndarray:
+    """Every second element of a larger buffer, whose other elements are NaN (or -1)."""
+    if not a.ndim:
+        return a
+    wide = np.full([2 * n + 1 for n in a.shape], np.nan if a.dtype.kind == "f" else -1).astype(a.dtype)
+    part = wide[tuple(slice(1, 2 * n + 1, 2) for n in a.shape)]
+    part[...] = a
+    return part
+
+
+def read_only(a: np.ndarray) -> np.ndarray:
+    a.flags.writeable = False
+    return a
+
+
+def unaligned_start(a: np.ndarray) -> np.ndarray:
+    """In the middle of a buffer: not where an allocation begins."""
+    return np.concatenate([np.zeros(1, a.dtype), a.ravel()])[1:].reshape(a.shape)
+
+
+LAYOUTS = [channels_last, fortran, reversed_strides, every_second, read_only, unaligned_start]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+@CASES
+def test_any_strides(case, layout):
+    if layout is channels_last and not any(a.ndim == 4 for a in arrays_of(case)):
+        return
+    for dtype in (np.float32, np.float64):
+        _assert_equal_runs(case, run(case, dtype, layout), run(case, dtype), dtype)
+
+
+@CASES
+def test_stride_zero(case):
+    """Inputs that are one row broadcast, as expand() makes them."""
+    arrays = arrays_of(case)
+    if not any(a.ndim and a.shape[0] > 1 and a.dtype.kind == "f" for a in arrays):
+        return
+
+    def expand(a):
+        return np.broadcast_to(a[:1], a.shape) if a.ndim and a.dtype.kind == "f" and a.shape[0] > 1 else a
+
+    _assert_equal_runs(case, run(case, layout=expand), run(case, layout=lambda a: expand(a).copy()), np.float64)
+
+
+@CASES
+def test_upstream_gradients_of_any_strides(case):
+    """backward() gets stride-0 gradients from sum(), reversed and sliced ones from indexing."""
+    r = run(case)
+    if not r.has_gradient:
+        return
+    for layout in (channels_last, fortran, reversed_strides, every_second, read_only):
+        gys = cotangents(r.outputs)
+        _assert_gradients(case, run(case).backward([layout(gy) for gy in gys]), run(case).backward(gys))
+    ones = [np.broadcast_to(np.ones((), y.dtype), y.shape) for y in r.outputs]
+    _assert_gradients(case, run(case).backward(ones), run(case).backward([one.copy() for one in ones]))
+
+
+@CASES
+def test_gradients_lie_as_their_tensors(case):
+    """A leaf's gradient has its strides, so that the optimizer walks both in one order."""
+    for layout in (lambda a: a, channels_last, fortran):
+        r = run(case, layout=layout)
+        if not r.has_gradient:
+            return
+        for t in r.backward().differentiable:
+            assert t.grad is None or t.grad.data.strides == t.data.strides
+
+
+@CASES
+def test_images_stay_channels_last(case):
+    """An op that maps channels-last images to an image of the same shape keeps them channels-last, and so does its gradient."""
+    r = run(case, layout=channels_last)
+    images = [t for t in r.inputs if t.ndim == 4 and t.dtype.kind == "f"]
+    if (
+        not images
+        or any(t.ndim != 4 for t in r.inputs if t.dtype.kind == "f")
+        or images[0].shape != r.outputs[0].shape
+        or case.view
+    ):
+        return
+    assert r.ys[0].transpose(0, 2, 3, 1).flags.c_contiguous, f"output strides {r.ys[0].strides} of shape {r.ys[0].shape}"
+
+
+def _assert_equal_runs(case: Case, a: Run, b: Run, dtype) -> None:
+    """Ops that work element by element must give the same bits; sums may be taken in another order of memory."""
+    for i, (y, e, allowed) in enumerate(zip(a.ys, b.ys, bound(case, b.ys, dtype), strict=True)):
+        if case.scale == "element":
+            assert_same_bits(y, e, f"output {i}")
+        else:
+            assert_close(y, e, allowed, f"output {i}")
+    if b.has_gradient:
+        _assert_gradients(case, a.backward(), b.backward())
+
+
+def _assert_gradients(case: Case, a: Run, b: Run) -> None:
+    for i, (g, e) in enumerate(zip(a.gradients, b.gradients, strict=True)):
+        assert (g is None) == (e is None)
+        if g is not None:
+            eps = np.finfo(e.dtype).eps
+            allowed = case.gradient_ulp * eps * np.max(np.abs(e), initial=0, where=np.isfinite(e))
+            assert_close(g, e.astype(np.float64), allowed, f"gradient {i}")
