@@ -107,8 +107,8 @@ def _respond(x, y, scale, before, after, alpha, beta, k):
     for c in range(channels):
         scale[c] = 0
     for shift in range(-before, after + 1):
-        for c in range(max(0, -shift), min(channels, channels - shift)):
-            scale[c] += x[c + shift] * x[c + shift]
+        start, stop = max(0, -shift), min(channels, channels - shift)
+        _add_squares(scale[start:stop], x[start + shift : stop + shift])
     for c in range(channels):
         scale[c] = k + alpha * scale[c]
     _negative_power(scale, beta, y)
@@ -131,8 +131,20 @@ def _respond_gradient(gy, x, scale, gx, share, before, after, factor, beta):
         gx[c] *= gy[c]
         share[c] = factor * gx[c] * x[c] / scale[c]
     for shift in range(-before, after + 1):
-        for c in range(max(0, -shift), min(channels, channels - shift)):
-            gx[c] -= x[c] * share[c + shift]
+        start, stop = max(0, -shift), min(channels, channels - shift)
+        _subtract_product(gx[start:stop], x[start:stop], share[start + shift : stop + shift])
+
+
+@device_function
+def _add_squares(total, x):
+    for c in range(total.size):
+        total[c] += x[c] * x[c]
+
+
+@device_function
+def _subtract_product(total, x, y):
+    for c in range(total.size):
+        total[c] -= x[c] * y[c]
 
 
 @device_function
@@ -141,7 +153,7 @@ def _negative_power(values, exponent, out):
     if exponent == 0.75:
         for i in range(values.size):
             root = math.sqrt(values[i])
-            out[i] = 1 / (root * math.sqrt(root))
+            out[i] = np.float32(1) / (root * math.sqrt(root))
     else:
         for i in range(values.size):
             out[i] = values[i] ** -exponent

@@ -112,11 +112,14 @@ def _adaptive_taps(g: AdaptiveGeometry) -> tuple[tuple[Taps, Taps], tuple[Taps, 
 
 
 def _max_forward(x, rows, columns):
-    n, c = x.shape[:2]
+    n, c, h, w = x.shape
     oh, ow = len(rows.start) - 1, len(columns.start) - 1
     y, indices = np.empty((n, oh, ow, c), x.dtype), np.empty((n, oh, ow, c), np.int64)
+    largest = int(np.diff(rows.start).max(initial=0) * np.diff(columns.start).max(initial=0))
+    pixels = np.empty((n * oh, largest), np.int64)
     work = n * c * len(rows.index) * len(columns.index)
-    _max_pool(nhwc(x), y, indices, rows.start, rows.index, columns.start, columns.index, n, oh, work=work)
+    axes = rows.start, rows.index, columns.start, columns.index
+    _max_pool(nhwc(x).reshape(n, h * w, c), y, indices, pixels, *axes, n, oh, w, work=work)
     return y.transpose(0, 3, 1, 2), indices.transpose(0, 3, 1, 2)
 
 
@@ -138,37 +141,49 @@ def _max_backward(gy, indices, geometry):
 
 
 @kernel
-def _max_pool(x, y, indices, row_start, row_index, column_start, column_index, n, oh):
+def _max_pool(x, y, indices, pixels, row_start, row_index, column_start, column_index, n, oh, w):
     for task in prange(n * oh):
         image, i = task // oh, task % oh
-        first, last = row_start[i], row_start[i + 1]
-        _max_line(x[image], y[image, i], indices[image, i], row_index, first, last, column_start, column_index)
+        rows = row_index[row_start[i] : row_start[i + 1]]
+        _max_line(x[image], y[image, i], indices[image, i], pixels[task], rows, column_start, column_index, w)
 
 
 @device_function
-def _max_line(x, line, winners, row_index, first, last, column_start, column_index):
-    channels = line.shape[1]
+def _max_line(x, line, winners, pixels, rows, column_start, column_index, w):
     for j in range(line.shape[0]):
-        best, winner = line[j], winners[j]
-        taken = False
-        for a in range(first, last):
+        count = 0
+        for row in rows:
             for b in range(column_start[j], column_start[j + 1]):
-                position = row_index[a] * x.shape[1] + column_index[b]
-                pixel = x[row_index[a], column_index[b]]
-                if taken:
-                    for c in range(channels):
-                        wins = pixel[c] > best[c] or pixel[c] != pixel[c]
-                        best[c] = pixel[c] if wins else best[c]
-                        winner[c] = position if wins else winner[c]
-                else:
-                    for c in range(channels):
-                        best[c] = pixel[c]
-                        winner[c] = position
-                    taken = True
-        if not taken:
-            for c in range(channels):
-                best[c] = -np.inf
-                winner[c] = -1
+                pixels[count] = row * w + column_index[b]
+                count += 1
+        if count == 0:
+            line[j] = -np.inf
+            winners[j] = -1
+        for t in range(0, count, 4):  # at the end of a window its last pixel may come several times, which changes nothing
+            last = count - 1
+            p, q, r, s = pixels[t], pixels[min(t + 1, last)], pixels[min(t + 2, last)], pixels[min(t + 3, last)]
+            _max_of_four(x, p, q, r, s, line[j], winners[j], t == 0)
+
+
+@device_function
+def _max_of_four(x, p, q, r, s, best, winner, first):
+    """Four pixels at once, so that the largest value so far stays in a register for four comparisons."""
+    xp, xq, xr, xs = x[p], x[q], x[r], x[s]
+    for c in range(best.size):
+        value = xp[c] if first else best[c]
+        where = p if first else winner[c]
+        value, where = _larger(value, where, xp[c], p)
+        value, where = _larger(value, where, xq[c], q)
+        value, where = _larger(value, where, xr[c], r)
+        value, where = _larger(value, where, xs[c], s)
+        best[c] = value
+        winner[c] = where
+
+
+@device_function
+def _larger(value, where, new, new_where):
+    wins = (new > value) | (new != new)
+    return new if wins else value, new_where if wins else where
 
 
 @kernel

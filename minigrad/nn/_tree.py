@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
-from minigrad.nn._names import did_you_mean
+from minigrad._names import did_you_mean
 from minigrad.nn.parameter import Buffer, Parameter
 from minigrad.tensor import Tensor
 

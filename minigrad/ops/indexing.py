@@ -1,4 +1,4 @@
-"""Picking elements: indexing with brackets, gather and scatter, masks, one-hot vectors.
+"""Indexing with brackets, and with masks.
 
 Indices follow PyTorch. Integers and slices give a view; integer tensors, lists and masks give a copy. Several index tensors are
 broadcast together; their dimensions stand where the first of them stood if they are neighbours, and in front if they are not.
@@ -8,16 +8,15 @@ Where an element was picked several times its gradients are added in a fixed ord
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
+from minigrad.device import array_module
 from minigrad.ops._base import (
     check_devices,
     check_inplace,
     check_tensor,
     no_gradient,
-    normalize_dims,
     op,
     record,
     record_inplace,
@@ -26,24 +25,7 @@ from minigrad.ops._base import (
 )
 from minigrad.tensor import Tensor
 
-__all__ = [
-    "gather",
-    "getitem",
-    "index_add",
-    "index_select",
-    "masked_fill",
-    "masked_fill_",
-    "masked_select",
-    "nonzero",
-    "one_hot",
-    "scatter",
-    "scatter_",
-    "scatter_add",
-    "scatter_add_",
-    "setitem",
-    "take_along_dim",
-    "unique",
-]
+__all__ = ["getitem", "masked_fill", "masked_fill_", "masked_select", "nonzero", "setitem"]
 
 FULL = slice(None)
 
@@ -101,14 +83,14 @@ def _item(item, x: Tensor):
             check_devices(x=x, index=item)
         item = item.data
     elif isinstance(item, (list, tuple, range)):
-        item = xp(x).asarray([i.item() if isinstance(i, Tensor) else i for i in item]) if len(item) else np.zeros(0, np.int64)
-        item = xp(x).asarray(item)
+        numbers = [i.tolist() if isinstance(i, Tensor) else i for i in item]
+        item = xp(x).asarray(numbers, dtype=None if numbers else np.int64)
     elif not hasattr(item, "dtype"):
         raise TypeError(f"an index must be integers, slices, None, ..., or tensors of them, got {type(item).__name__}")
     if item.dtype == np.uint8:
         raise TypeError("a uint8 index can mean a mask or positions: use .bool() or .long()")
-    if item.dtype.kind not in "ib":
-        raise TypeError(f"an index tensor must hold integers or booleans, got dtype {item.dtype}: use .long()")
+    if item.dtype.kind not in "ib" or (item.dtype.kind == "b" and item.ndim == 0):
+        raise TypeError(f"an index tensor must hold integers, or booleans of x's shape, got {item.dtype} {item.shape}")
     return int(item) if item.ndim == 0 and item.dtype.kind == "i" else item
 
 
@@ -125,10 +107,10 @@ def _arrays_of(item, dim: int, shape: tuple[int, ...]) -> list:
         if item.shape != shape[dim : dim + item.ndim]:
             raise IndexError(f"a mask of shape {item.shape} does not fit dimensions of shape {shape[dim : dim + item.ndim]}")
         return list(item.nonzero())
-    return [_check_range(item, dim, shape[dim])]
+    return [check_range(item, dim, shape[dim])]
 
 
-def _check_range(index, dim: int, size: int):
+def check_range(index, dim: int, size: int):
     """The array ``index`` with negative positions counted from the end; IndexError if one is out of range."""
     if index.size:
         low, high = int(index.min()), int(index.max())
@@ -152,12 +134,12 @@ def getitem(x: Tensor, index) -> Tensor:
     basic, advanced = _split_index(index, check_tensor(x))
     part = x.data[(*basic, ...)]  # the ellipsis keeps a 0-d result an array
     y = part[advanced] if advanced else part
-    library, shape, dtype = xp(x), x.shape, x.dtype
+    library, shape = xp(x), x.shape
 
     def backward(gy):
-        gx = library.zeros(shape, dtype)
+        gx = library.zeros_like(gy, shape=shape)  # in the memory order of the gradient
         if advanced:
-            _add_at(gx[(*basic, ...)], advanced, gy)
+            add_at(gx[(*basic, ...)], advanced, gy)
         else:
             gx[(*basic, ...)] = gy
         return gx
@@ -176,7 +158,7 @@ def setitem(x: Tensor, index, value) -> None:
     target = x.data[(*basic, ...)]
     picked = target[advanced].shape if advanced else target.shape
     _check_fits(value, picked)
-    stays = _last_writers(target, advanced, picked) if advanced and tensor is not None and tensor.requires_grad else None
+    stays = last_writers(target, advanced, picked) if advanced and tensor is not None and tensor.requires_grad else None
     if advanced:
         target[advanced] = value
     else:
@@ -229,122 +211,120 @@ def _fold(g, shape: tuple[int, ...]):
     return unbroadcast(g, shape[lead:]).reshape(shape)
 
 
-def _last_writers(target, advanced: tuple, picked: tuple[int, ...]):
+def last_writers(target, advanced: tuple, picked: tuple[int, ...]):
     """1 where an element of the indexed shape is the last one to be written to its place, else 0."""
-    library = np if isinstance(target, np.ndarray) else xp(Tensor(target))
-    count = math.prod(picked)
-    number = library.arange(count).reshape(picked)
+    library = array_module(target)
+    number = library.arange(math.prod(picked)).reshape(picked)
     place = library.empty(target.shape, np.int64)
     place[advanced] = number
     return place[advanced] == number
 
 
-def _add_at(target, advanced: tuple, values) -> None:
-    """``target[advanced] += values`` with repeated positions counted every time, in a fixed order."""
+def add_at(target, advanced: tuple, values) -> None:
+    """``target[advanced] += values`` with repeated positions counted every time, in a fixed order (arrays)."""
+    library = array_module(target)
     dims = [d for d, item in enumerate(advanced) if item is not FULL]
-    rest = [d for d in range(target.ndim) if d not in dims]
-    arrays = np.broadcast_arrays(*(advanced[d] for d in dims)) if isinstance(target, np.ndarray) else None
-    if arrays is None:
-        arrays = xp(Tensor(target)).broadcast_arrays(*(advanced[d] for d in dims))
-    lengths, index = [target.shape[d] for d in dims], 0
+    lengths = [target.shape[d] for d in dims]
+    arrays = library.broadcast_arrays(*(advanced[d] for d in dims))
+    if not arrays[0].size or not values.size:
+        return
+    position = 0
     for array, length in zip(arrays, lengths, strict=True):
-        index = index * length + array.astype(np.int64)  # position in the indexed dimensions, counted through
+        position = position * length + array.astype(np.int64)  # counted through all indexed dimensions
     neighbours = dims == list(range(dims[0], dims[-1] + 1))
-    first = dims[0] if neighbours else 0  # where the dimensions of the index stand in values
-    k = index.ndim
+    first, k = dims[0] if neighbours else 0, position.ndim  # where the k dimensions of the index stand in values
     values = values.transpose(*range(first, first + k), *range(first), *range(first + k, values.ndim))
-    rows = values.reshape(index.size, -1) if index.size else values.reshape(0, 1)
-    sums = _segment_sums(rows, index.reshape(-1), math.prod(lengths)) if index.size else 0
-    moved = target.transpose(*dims, *rest)
-    if index.size:
-        moved += sums.reshape(moved.shape)
+    sums = _sums_by_position(values.reshape(position.size, -1), position.reshape(-1), math.prod(lengths))
+    moved = target.transpose(*dims, *(d for d in range(target.ndim) if d not in dims))
+    moved += sums.reshape(moved.shape)
 
 
-def _segment_sums(rows, index, count: int):
-    """(count, K): the sum of the ``rows`` (M, K) of each position; ``index`` (M,) says which position a row belongs to."""
-    library = np if isinstance(rows, np.ndarray) else xp(Tensor(rows))
+def _sums_by_position(rows, position, count: int):
+    """(count, K): the sum of the ``rows`` (M, K) that have each position; ``position`` is (M,)."""
+    library = array_module(rows)
     sums = library.zeros((count, rows.shape[1]), rows.dtype)
-    order = library.argsort(index, kind="stable")
-    index = index[order]
-    first = library.concatenate([library.ones(1, bool), index[1:] != index[:-1]])
-    if bool(first.all()):
-        sums[index] = rows[order]
+    order = library.argsort(position, kind="stable")
+    position = position[order]
+    first = library.concatenate([library.ones(1, bool), position[1:] != position[:-1]])
+    if bool(first.all()):  # every position occurs once
+        sums[position] = rows[order]
         return sums
     starts = first.nonzero()[0]
-    sums[index[starts]] = library.add.reduceat(rows[order], starts, axis=0, dtype=np.float64)
+    sums[position[starts]] = library.add.reduceat(rows[order], starts, axis=0, dtype=np.float64)
     return sums
 
 
-# ---- gather and scatter ------------------------------------------------------------------------------------------------
+# ---- masks -------------------------------------------------------------------------------------------------------------
 
 
-def _along(x: Tensor, dim: int, index, name: str = "index"):
-    """(dim, checked array of positions) for an op that indexes along one dimension."""
+def _mask(x: Tensor, mask: Tensor):
+    """The array of a mask that broadcasts with x, checked."""
     check_tensor(x)
-    check_tensor(index, name)
-    check_devices(x=x, index=index)
-    if index.dtype.kind != "i":
-        raise TypeError(f"{name} must hold integers, got dtype {index.dtype}: use .long()")
-    if x.ndim == 0:
-        raise ValueError("a 0-d tensor has no dimension to index")
-    (dim,) = normalize_dims(dim, x.ndim)
-    return dim, _check_range(index.data, dim, x.shape[dim])
+    if check_tensor(mask, "mask").dtype != np.bool_:
+        raise TypeError(f"mask must hold booleans, got dtype {mask.dtype}: use mask.bool()")
+    check_devices(x=x, mask=mask)
+    if any(m != n and 1 not in (m, n) for m, n in zip(x.shape[::-1], mask.shape[::-1], strict=False)):
+        raise ValueError(f"a mask of shape {mask.shape} does not broadcast with x of shape {x.shape}")
+    return mask.data
 
 
-def _grid(index, dim: int, library) -> tuple:
-    """The index arrays of "position index[i, j, k] along ``dim``, the element's own position along the others"."""
-    shapes = [[-1 if e == d else 1 for e in range(index.ndim)] for d in range(index.ndim)]
-    return tuple(index if d == dim else library.arange(index.shape[d]).reshape(shapes[d]) for d in range(index.ndim))
-
-
-def _check_reach(x: Tensor, dim: int, index, limits: Sequence[int], what: str) -> None:
-    if index.ndim != x.ndim or any(n > m for d, (n, m) in enumerate(zip(index.shape, limits, strict=True)) if d != dim):
-        raise ValueError(f"index of shape {index.shape} reaches beyond {what} of shape {tuple(limits)} outside dim={dim}")
+def _number(x: Tensor, value) -> bool | int | float:
+    if isinstance(value, (Tensor, np.generic)):
+        value = value.item()
+    if not isinstance(value, (bool, int, float)):
+        raise TypeError(f"value must be a number, got {type(value).__name__}")
+    if isinstance(value, float) and x.dtype.kind != "f":
+        raise TypeError(f"a floating value cannot be stored in a tensor of dtype {x.dtype}")
+    return value
 
 
 @op
-def gather(x: Tensor, dim: int, index: Tensor) -> Tensor:
-    """y[i, j, ...] = x[..., index[i, j, ...], ...] with the index at dimension ``dim``; y has the shape of ``index``.
-
-    ``index`` (int64) has as many dimensions as x and is nowhere longer than x except along ``dim``.
-    """
-    dim, positions = _along(x, dim, index)
-    _check_reach(x, dim, positions, x.shape, "x")
-    library, shape, dtype = xp(x), x.shape, x.dtype
-    at = _grid(positions, dim, library)
+def masked_fill(x: Tensor, mask: Tensor, value: float) -> Tensor:
+    """x with the number ``value`` where ``mask`` (booleans, broadcast) is true."""
+    mask, value, library, shape = _mask(x, mask), _number(x, value), xp(x), x.shape
+    y = library.where(mask, x.dtype.type(value), x.data)
 
     def backward(gy):
-        gx = library.zeros(shape, dtype)
-        _add_at(gx, at, gy)
-        return gx
+        return unbroadcast(library.where(mask, gy.dtype.type(0), gy), shape)
 
-    return record(x.data[at], (x,), backward)
-
-
-def take_along_dim(x: Tensor, index: Tensor, dim: int) -> Tensor:
-    """``gather`` with x and ``index`` broadcast against each other in the other dimensions, as ``np.take_along_axis``."""
-    from minigrad.ops.shape import expand
-
-    (dim,) = normalize_dims(dim, check_tensor(x).ndim)
-    if check_tensor(index, "index").ndim != x.ndim:
-        raise ValueError(f"take_along_dim: index must have {x.ndim} dimensions like x, got shape {index.shape}")
-    shape = np.broadcast_shapes(*((*t.shape[:dim], 1, *t.shape[dim + 1 :]) for t in (x, index)))
-    x, index = (expand(t, (*shape[:dim], t.shape[dim], *shape[dim + 1 :])) for t in (x, index))
-    return gather(x, dim, index)
+    return record(y, (x,), backward)
 
 
 @op
-def index_select(x: Tensor, dim: int, index: Tensor) -> Tensor:
-    """The slices of x along ``dim`` at the positions ``index`` (a vector of integers), in that order."""
-    dim, positions = _along(x, dim, index)
-    if positions.ndim > 1:
-        raise ValueError(f"index must be a vector, got shape {positions.shape}")
-    library, shape, dtype = xp(x), x.shape, x.dtype
-    at = (*[FULL] * dim, positions.reshape(-1))
+def masked_fill_(x: Tensor, mask: Tensor, value: float) -> Tensor:
+    """Write the number ``value`` into x where ``mask`` (booleans, broadcast to x's shape) is true; returns x."""
+    mask, value, library = _mask(x, mask), _number(x, value), xp(x)
+    check_inplace(x)
+    mask = library.broadcast_to(mask, x.shape)
+    x.data[mask] = value
 
     def backward(gy):
-        gx = library.zeros(shape, dtype)
-        _add_at(gx, (*at, *[FULL] * (len(shape) - dim - 1)), gy)
-        return gx
+        return library.where(mask, gy.dtype.type(0), gy)
 
-    return record(x.data[at], (x,), backward)
+    return record_inplace(x, (x,), backward)
+
+
+@op
+def masked_select(x: Tensor, mask: Tensor) -> Tensor:
+    """The elements of x where ``mask`` (booleans, broadcast) is true, as a vector."""
+    mask, library, before = _mask(x, mask), xp(x), x.shape
+    shape = np.broadcast_shapes(before, mask.shape)
+    mask = library.broadcast_to(mask, shape)
+
+    def backward(gy):
+        gx = library.zeros(shape, gy.dtype)
+        gx[mask] = gy
+        return unbroadcast(gx, before)
+
+    return record(library.broadcast_to(x.data, shape)[mask], (x,), backward)
+
+
+@no_gradient
+def nonzero(x: Tensor, as_tuple: bool = False):
+    """The positions of the elements of x that are not 0: (count, ndim) int64, or one vector for each dimension."""
+    found = check_tensor(x).data.nonzero() if x.ndim else x.data.reshape(1).nonzero()[: 0 if not as_tuple else 1]
+    if as_tuple:
+        return tuple(Tensor(array) for array in found)
+    library = xp(x)
+    count = int(library.count_nonzero(x.data))
+    return Tensor(library.stack(found, axis=1) if found else library.zeros((count, 0), np.int64))

@@ -326,3 +326,79 @@ def argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
 def argmin(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index of the smallest value along ``dim`` (the first of equal ones), or in the flattened tensor; int64."""
     return Tensor(_arg_extreme(x, dim, keepdim, "argmin"))
+
+
+def _select(x: Tensor, dim: int, keepdim: bool, method: str):
+    """(values, indices, function from the gradient of the values to that of x) of the first extreme along ``dim``."""
+    axis, library = _one_axis(x, dim), xp(x)
+    _check_not_empty(x, (axis,) if x.ndim else ())
+    if not x.ndim:
+        return x.data.copy(), np.int64(0) if library is np else library.zeros((), np.int64), lambda gy: gy
+    shape = x.shape
+    kept = getattr(x.data, method)(axis=axis, keepdims=True)
+    values = library.take_along_axis(x.data, kept, axis)
+
+    def spread(gy):
+        hit = kept == library.arange(shape[axis]).reshape(-1, *(1,) * (len(shape) - 1 - axis))
+        return library.where(hit, gy.reshape(kept.shape), 0).astype(gy.dtype, copy=False)
+
+    if keepdim:
+        return values, kept.copy(), spread
+    return values.squeeze(axis), kept.squeeze(axis).copy(), spread
+
+
+@op
+def max(x: Tensor, dim: int | Tensor | None = None, keepdim: bool = False) -> Tensor | MaxResult:
+    """``max(x)``: the largest element (see ``amax``). ``max(x, dim)``: (values, indices) along ``dim``.
+
+    ``max(x, other)`` with a Tensor is ``maximum``. NaN wins; of equal values the first is taken, and receives the gradient.
+    """
+    if isinstance(dim, Tensor):
+        return maximum(x, dim)
+    if dim is None:
+        return amax(x)
+    values, indices, spread = _select(check_tensor(x), dim, keepdim, "argmax")
+
+    def backward(gy):
+        return spread(gy)
+
+    return MaxResult(record(values, (x,), backward), Tensor(indices))
+
+
+@op
+def min(x: Tensor, dim: int | Tensor | None = None, keepdim: bool = False) -> Tensor | MinResult:
+    """``min(x)``: the smallest element (see ``amin``). ``min(x, dim)``: (values, indices) along ``dim``.
+
+    ``min(x, other)`` with a Tensor is ``minimum``. NaN wins; of equal values the first is taken, and receives the gradient.
+    """
+    if isinstance(dim, Tensor):
+        return minimum(x, dim)
+    if dim is None:
+        return amin(x)
+    values, indices, spread = _select(check_tensor(x), dim, keepdim, "argmin")
+
+    def backward(gy):
+        return spread(gy)
+
+    return MinResult(record(values, (x,), backward), Tensor(indices))
+
+
+# ---- counting ----------------------------------------------------------------------------------------------------------
+
+
+@no_gradient
+def any(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Whether any element over ``dim`` is not zero."""
+    return Tensor(check_tensor(x).data.any(axis=_axes(x, dim), keepdims=keepdim))
+
+
+@no_gradient
+def all(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Whether all elements over ``dim`` are not zero."""
+    return Tensor(check_tensor(x).data.all(axis=_axes(x, dim), keepdims=keepdim))
+
+
+@no_gradient
+def count_nonzero(x: Tensor, dim: Dims = None) -> Tensor:
+    """How many elements over ``dim`` are not zero, as int64."""
+    return Tensor((check_tensor(x).data != 0).sum(axis=_axes(x, dim), dtype=np.int64))
