@@ -72,8 +72,3 @@ def _phases(size: int, kernel: int, stride: int, dilation: int, before: int):
         taps = [i for i in reversed(range(kernel)) if (a + before - i * dilation) % stride == 0]  # ascending places
         first = (a + before - taps[0] * dilation) // stride if taps else 0
         yield a, -(-(size - a) // stride), first, dilation // gcd(dilation, stride), taps
-
-
-def window_part(weight: np.ndarray, rows: list[int], columns: list[int]) -> np.ndarray:
-    """The rows and columns of the window (its last two axes) that a sweep uses, in the sweep's order."""
-    return weight[:, :, rows][:, :, :, columns]

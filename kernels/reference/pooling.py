@@ -121,7 +121,8 @@ def _scatter_to_winners(gy, indices, h, w):
     n, c = gy.shape[:2]
     gx = np.zeros((n, c, h * w))
     image, channel, i, j = np.nonzero(indices >= 0)
-    np.add.at(gx, (image, channel, indices[image, channel, i, j]), gy[image, channel, i, j].astype(np.float64))
+    with np.errstate(invalid="ignore"):
+        np.add.at(gx, (image, channel, indices[image, channel, i, j]), gy[image, channel, i, j].astype(np.float64))
     return channels_last(_cast(gx.reshape(n, c, h, w), gy.dtype))
 
 
@@ -149,7 +150,8 @@ def _mean_of_windows(x, rows, columns, divisor=0):
     y = np.empty((n, c, len(rows), len(columns)))
     for i, (top, bottom, height) in enumerate(rows):
         for j, (left, right, width) in enumerate(columns):
-            total = x[:, :, top:bottom, left:right].sum(axis=(2, 3), dtype=np.float64)
+            with np.errstate(invalid="ignore"):  # inf - inf is NaN, as it should be
+                total = x[:, :, top:bottom, left:right].sum(axis=(2, 3), dtype=np.float64)
             y[:, :, i, j] = total / (divisor or max(height * width, 1))
     return channels_last(_cast(y, x.dtype))
 
@@ -160,7 +162,8 @@ def _spread_over_windows(gy, rows, columns, h, w, divisor=0):
     for i, (top, bottom, height) in enumerate(rows):
         for j, (left, right, width) in enumerate(columns):
             share = gy[:, :, i, j, None, None].astype(np.float64) / (divisor or max(height * width, 1))
-            gx[:, :, top:bottom, left:right] += share
+            with np.errstate(invalid="ignore"):
+                gx[:, :, top:bottom, left:right] += share
     return channels_last(_cast(gx, gy.dtype))
 
 

@@ -36,8 +36,9 @@ def upsample_nearest2d_backward(gy: np.ndarray, geometry: ResizeGeometry) -> np.
     g = geometry
     rows, columns = _nearest(g.oh, g.h, g.scale_h), _nearest(g.ow, g.w, g.scale_w)
     gx = np.zeros(g.x_shape)
-    np.add.at(gx, (slice(None), slice(None), rows[:, None], columns), gy)
-    return channels_last(gx.astype(gy.dtype))
+    with np.errstate(invalid="ignore", over="ignore"):  # inf - inf is NaN, as it should be
+        np.add.at(gx, (slice(None), slice(None), rows[:, None], columns), gy)
+        return channels_last(gx.astype(gy.dtype))
 
 
 def upsample_bilinear2d_forward(x: np.ndarray, geometry: ResizeGeometry) -> np.ndarray:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from minigrad.ops._base import check_devices, check_dtypes, check_tensor, data_of, op, quiet, record, unbroadcast, xp
+from minigrad.ops._base import check_devices, check_dtypes, check_tensor, data_of, op, quiet, record, unbroadcast
 from minigrad.tensor import Tensor
 
 __all__ = ["bmm", "dot", "linear", "matmul", "mm", "mv", "outer"]

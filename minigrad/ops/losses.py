@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from minigrad.kernels import for_array
-from minigrad.ops._base import check_devices, check_dtypes, check_float, check_tensor, data_of, op, quiet, record, unbroadcast, xp
+from minigrad.ops._base import check_devices, check_dtypes, check_float, check_tensor, data_of, op, quiet, record, xp
 from minigrad.tensor import Tensor
 
 __all__ = [

@@ -1,98 +1,150 @@
-"""Gives Tensor its operators and methods: everything that is imported from here works once this module was imported."""
+"""Gives Tensor its operators and methods, and NumPy's functions their meaning for tensors, when it is imported."""
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from minigrad import creation, ops, random
+from minigrad import creation, ops, testing
 from minigrad._names import missing
-from minigrad.autograd import no_grad
-from minigrad.device import move
-from minigrad.ops._base import check_float, normalize_dims
 from minigrad.tensor import Tensor
 
 __all__: list[str] = []
 
-# Functions of ops whose first argument is the tensor, installed as methods of the same name.
-METHODS = """
-    abs add add_ all amax amin any argmax argmin argsort bmm broadcast_to ceil chunk clamp clamp_ clamp_min clamp_max clone
-    contiguous copy_ cos cumsum div div_ dot elu eq erf exp expand expand_as expm1 fill_ flatten flip floor floor_divide gather ge
-    gelu gt hardsigmoid hardswish hardtanh index_select isfinite isinf isnan le leaky_relu log log10 log1p log2 log_softmax
-    logical_and logical_not logical_or logsigmoid logsumexp lt masked_fill masked_fill_ masked_select matmul max maximum mean min
-    minimum mish mm movedim mul mul_ mv ne neg nonzero norm outer permute pow prod ravel reciprocal relu relu_ remainder repeat
-    repeat_interleave reshape reshape_as roll round rsqrt scatter scatter_ scatter_add scatter_add_ selu sigmoid sign silu sin
-    softmax softplus sort split sqrt square squeeze std sub sub_ sum t take_along_dim tan tanh to topk transpose tril triu
-    type_as unbind unflatten unique unsqueeze var view view_as where zero_
-""".split()
+# Ops whose first argument is the tensor: methods of the same name.
+# fmt: off
+METHODS = (
+    "abs", "add", "add_", "all", "amax", "amin", "any", "argmax", "argmin", "argsort", "bmm", "broadcast_to", "ceil", "chunk",
+    "clamp", "clamp_", "clone", "contiguous", "copy_", "cos", "count_nonzero", "cumsum", "div", "div_", "dot", "eq", "erf", "exp",
+    "expand", "expand_as", "expm1", "fill_", "flatten", "flip", "floor", "floor_divide", "gather", "ge", "gt", "hardtanh",
+    "index_add", "index_select", "isfinite", "isinf", "isnan", "le", "log", "log10", "log1p", "log2", "log_softmax", "logical_and",
+    "logical_not", "logical_or", "logsumexp", "lt", "masked_fill", "masked_fill_", "masked_select", "matmul", "max", "maximum",
+    "mean", "median", "min", "minimum", "mm", "movedim", "mul", "mul_", "mv", "ne", "neg", "nonzero", "norm", "outer", "permute",
+    "pow", "prod", "ravel", "reciprocal", "relu", "relu_", "remainder", "repeat", "repeat_interleave", "reshape", "reshape_as",
+    "roll", "round", "rsqrt", "scatter", "scatter_", "scatter_add", "scatter_add_", "sigmoid", "sign", "sin", "softmax", "sort",
+    "split", "sqrt", "square", "squeeze", "std", "sub", "sub_", "sum", "t", "take_along_dim", "tan", "tanh", "to", "topk",
+    "transpose", "tril", "triu", "trunc", "type_as", "unbind", "unflatten", "unique", "unsqueeze", "var", "view", "view_as",
+    "zero_",
+)
+# fmt: on
+
+# NumPy's function -> op, so that np.exp(t), np.float32(2) * t and ndarray + t give tensors with a gradient.
+UFUNCS = {
+    np.add: ops.add,
+    np.subtract: ops.sub,
+    np.multiply: ops.mul,
+    np.true_divide: ops.div,
+    np.floor_divide: ops.floor_divide,
+    np.remainder: ops.remainder,
+    np.power: ops.pow,
+    np.matmul: lambda x, other: _matmul(x, other),
+    np.maximum: ops.maximum,
+    np.minimum: ops.minimum,
+    np.equal: ops.eq,
+    np.not_equal: ops.ne,
+    np.less: ops.lt,
+    np.less_equal: ops.le,
+    np.greater: ops.gt,
+    np.greater_equal: ops.ge,
+    np.logical_and: ops.logical_and,
+    np.logical_or: ops.logical_or,
+    np.logical_not: ops.logical_not,
+    np.negative: ops.neg,
+    np.absolute: ops.abs,
+    np.exp: ops.exp,
+    np.expm1: ops.expm1,
+    np.log: ops.log,
+    np.log1p: ops.log1p,
+    np.log2: ops.log2,
+    np.log10: ops.log10,
+    np.sqrt: ops.sqrt,
+    np.square: ops.square,
+    np.reciprocal: ops.reciprocal,
+    np.sign: ops.sign,
+    np.sin: ops.sin,
+    np.cos: ops.cos,
+    np.tan: ops.tan,
+    np.tanh: ops.tanh,
+    np.floor: ops.floor,
+    np.ceil: ops.ceil,
+    np.trunc: ops.trunc,
+    np.rint: ops.round,
+    np.isnan: ops.isnan,
+    np.isinf: ops.isinf,
+    np.isfinite: ops.isfinite,
+}
 
 
 # ---- operators ---------------------------------------------------------------------------------------------------------
 
-_OPERANDS = (Tensor, bool, int, float, np.ndarray, np.generic)
+OPERANDS = (Tensor, bool, int, float, np.ndarray, np.generic)
 
 
 def _operator(function: Callable) -> Callable:
-    """x OP other; Python tries the other operand's method, and then raises TypeError, for what is no operand."""
+    """x OP other. For what is no operand Python tries the other's method, and then raises TypeError."""
 
     def operator(x: Tensor, other):
-        return function(x, other) if isinstance(other, _OPERANDS) else NotImplemented
+        return function(x, other) if isinstance(other, OPERANDS) else NotImplemented
 
     operator.__doc__ = function.__doc__
     return operator
 
 
 def _reflected(function: Callable) -> Callable:
+    """other OP x, where ``other`` is a number or an array."""
+
     def operator(x: Tensor, other):
-        return function(other, x) if isinstance(other, _OPERANDS) else NotImplemented
+        return function(other, x) if isinstance(other, OPERANDS) else NotImplemented
 
     operator.__doc__ = function.__doc__
     return operator
 
 
-def _matmul(x: Tensor, other) -> Tensor:
-    return ops.matmul(x, Tensor(other) if isinstance(other, np.ndarray) else other)
-
-
-def _rmatmul(x: Tensor, other) -> Tensor:
-    return ops.matmul(Tensor(other) if isinstance(other, np.ndarray) else other, x)
+def _matmul(x, other) -> Tensor:
+    """x @ other, where one of them may be an array."""
+    return ops.matmul(*(Tensor(value) if isinstance(value, np.ndarray) else value for value in (x, other)))
 
 
 def _pow_(x: Tensor, exponent) -> Tensor:
-    return x.copy_(ops.pow(x, exponent))
+    """x **= exponent, in place; returns x."""
+    return ops.copy_(x, ops.pow(x, exponent))
 
 
 def _iter(x: Tensor) -> Iterator[Tensor]:
     """The slices along the first dimension."""
     if not x.ndim:
-        raise TypeError("iteration over a 0-d tensor: use .item()")
+        raise TypeError("a 0-d tensor cannot be iterated over: use .item()")
     return iter(ops.unbind(x))
 
 
-def _contains(x: Tensor, value) -> builtins.bool:
+def _contains(x: Tensor, value) -> bool:
     """Whether an element equals ``value``."""
-    return builtins.bool((x.data == (value.data if isinstance(value, Tensor) else value)).any())
+    return bool(ops.any(ops.eq(x, value)))
 
 
 OPERATORS = {
     "__add__": _operator(ops.add),
     "__radd__": _reflected(ops.add),
+    "__iadd__": _operator(ops.add_),
     "__sub__": _operator(ops.sub),
     "__rsub__": _reflected(ops.sub),
+    "__isub__": _operator(ops.sub_),
     "__mul__": _operator(ops.mul),
     "__rmul__": _reflected(ops.mul),
+    "__imul__": _operator(ops.mul_),
     "__truediv__": _operator(ops.div),
     "__rtruediv__": _reflected(ops.div),
+    "__itruediv__": _operator(ops.div_),
     "__floordiv__": _operator(ops.floor_divide),
     "__rfloordiv__": _reflected(ops.floor_divide),
     "__mod__": _operator(ops.remainder),
     "__rmod__": _reflected(ops.remainder),
     "__pow__": _operator(ops.pow),
     "__rpow__": _reflected(ops.pow),
+    "__ipow__": _operator(_pow_),
     "__matmul__": _operator(_matmul),
-    "__rmatmul__": _operator(_rmatmul),
+    "__rmatmul__": _reflected(_matmul),
     "__eq__": _operator(ops.eq),
     "__ne__": _operator(ops.ne),
     "__lt__": _operator(ops.lt),
@@ -101,17 +153,149 @@ OPERATORS = {
     "__ge__": _operator(ops.ge),
     "__and__": _operator(ops.logical_and),
     "__or__": _operator(ops.logical_or),
-    "__iadd__": _operator(ops.add_),
-    "__isub__": _operator(ops.sub_),
-    "__imul__": _operator(ops.mul_),
-    "__itruediv__": _operator(ops.div_),
-    "__ipow__": _operator(_pow_),
+    "__invert__": ops.logical_not,
     "__neg__": ops.neg,
     "__pos__": lambda x: x,
     "__abs__": ops.abs,
-    "__invert__": ops.logical_not,
     "__getitem__": ops.getitem,
     "__setitem__": ops.setitem,
     "__iter__": _iter,
     "__contains__": _contains,
 }
+
+
+# ---- dtype and device --------------------------------------------------------------------------------------------------
+
+
+def _caster(dtype: type) -> Callable[[Tensor], Tensor]:
+    def method(x: Tensor) -> Tensor:
+        return ops.to(x, dtype)
+
+    method.__doc__ = f"x as {np.dtype(dtype)}; x itself if it is that already."
+    return method
+
+
+def _cpu(x: Tensor) -> Tensor:
+    """x in the memory of the processor; x itself if it is there already."""
+    return ops.to(x, "cpu")
+
+
+def _cuda(x: Tensor, device=None, non_blocking: bool = False) -> Tensor:
+    """x on the graphics card ``device`` (an index or a name; default: the current one); x itself if it is there already."""
+    return ops.to(x, "cuda" if device is None else f"cuda:{device}" if isinstance(device, int) else device)
+
+
+CONVERSIONS = {
+    "half": _caster(np.float16),
+    "float": _caster(np.float32),
+    "double": _caster(np.float64),
+    "byte": _caster(np.uint8),
+    "short": _caster(np.int16),
+    "int": _caster(np.int32),
+    "long": _caster(np.int64),
+    "bool": _caster(np.bool_),
+    "cpu": _cpu,
+    "cuda": _cuda,
+}
+
+
+# ---- new tensors like this one -----------------------------------------------------------------------------------------
+
+
+def _new(function: Callable) -> Callable[..., Tensor]:
+    def method(x: Tensor, *args, dtype=None, device=None, requires_grad: bool = False, **kwargs) -> Tensor:
+        place = x.device if device is None else device
+        dtype = x.dtype if dtype is None else dtype
+        return function(*args, dtype=dtype, device=place, requires_grad=requires_grad, **kwargs)
+
+    method.__doc__ = f"``mg.{function.__name__}`` with the dtype and device of this tensor, unless others are given."
+    return method
+
+
+NEW = {
+    "new_empty": _new(creation.empty),
+    "new_full": _new(creation.full),
+    "new_ones": _new(creation.ones),
+    "new_tensor": _new(creation.tensor),
+    "new_zeros": _new(creation.zeros),
+}
+
+
+# ---- in place ----------------------------------------------------------------------------------------------------------
+
+
+def _inplace(function: Callable) -> Callable[..., Tensor]:
+    def method(x: Tensor, *args) -> Tensor:
+        return ops.copy_(x, function(x, *args))
+
+    method.__doc__ = f"``{function.__name__}`` written into the memory of x; returns x."
+    return method
+
+
+def _uniform_(x: Tensor, low: float = 0.0, high: float = 1.0, generator: np.random.Generator | None = None) -> Tensor:
+    """Fill x with uniform random numbers, low <= value < high; returns x."""
+    if not low <= high:
+        raise ValueError(f"uniform_: low must not exceed high, got {low} and {high}")
+    return ops.copy_(x, creation.rand_like(x, generator) * (high - low) + low)
+
+
+def _normal_(x: Tensor, mean: float = 0.0, std: float = 1.0, generator: np.random.Generator | None = None) -> Tensor:
+    """Fill x with normally distributed random numbers; returns x."""
+    if not std >= 0:
+        raise ValueError(f"normal_: std must be at least 0, got {std}")
+    return ops.copy_(x, creation.randn_like(x, generator) * std + mean)
+
+
+def _bernoulli_(x: Tensor, p: float = 0.5, generator: np.random.Generator | None = None) -> Tensor:
+    """Fill x with 1 (with probability p) and 0; returns x."""
+    return ops.copy_(x, creation.bernoulli(creation.full_like(x, p, np.float64), generator).to(x.dtype))
+
+
+INPLACE = {
+    "bernoulli_": _bernoulli_,
+    "normal_": _normal_,
+    "uniform_": _uniform_,
+    **{
+        f"{name}_": _inplace(getattr(ops, name))
+        for name in ("abs", "ceil", "exp", "floor", "log", "neg", "pow", "reciprocal", "round", "sigmoid", "sqrt", "square", "tanh")
+    },
+}
+
+
+# ---- the rest ----------------------------------------------------------------------------------------------------------
+
+
+def _data_ptr(x: Tensor) -> int:
+    """The address in memory of the first element."""
+    return x.data.ctypes.data if isinstance(x.data, np.ndarray) else x.data.data.ptr
+
+
+def _reversed_dims(x: Tensor) -> Tensor:
+    """x with its dimensions in reverse order. A view."""
+    return ops.permute(x, tuple(range(x.ndim))[::-1])
+
+
+def _transposed_matrices(x: Tensor) -> Tensor:
+    """x with its last two dimensions exchanged. A view."""
+    return ops.transpose(x, -2, -1)
+
+
+def _no_attribute(x: Tensor, name: str):
+    """Called for a name that Tensor does not have."""
+    raise missing("a Tensor", name, dir(type(x)))
+
+
+Tensor.install(
+    **{name: getattr(ops, name) for name in METHODS},
+    **OPERATORS,
+    **CONVERSIONS,
+    **NEW,
+    **INPLACE,
+    T=property(_reversed_dims),
+    mT=property(_transposed_matrices),
+    allclose=testing.allclose,
+    equal=testing.equal,
+    data_ptr=_data_ptr,
+    __getattr__=_no_attribute,
+)
+Tensor.ufuncs.update(UFUNCS)

@@ -48,7 +48,7 @@ def batch_norm_training(
             f"{channels} channels. In training use a larger batch or image, or GroupNorm; for inference call model.eval()"
         )
     y, mean, var = _normalize("batch_norm", x, weight, bias, eps, lambda pixels: (1, n * pixels, channels, 1))
-    return y, Tensor(mean[0]), Tensor(var[0])
+    return y, Tensor(mean[0].copy()), Tensor(var[0])  # backward reads mean, so the caller gets another array
 
 
 @op
@@ -67,7 +67,7 @@ def batch_norm_inference(
         if check_float(value, name).shape != (channels,):
             raise ValueError(f"{name} must have shape ({channels},), one number per channel, got {value.shape}")
     check_devices(x=x, mean=mean, var=var)
-    statistics = mean.data[None].astype(x.dtype, copy=False), var.data[None].astype(x.dtype, copy=False)
+    statistics = mean.data[None].astype(x.dtype), var.data[None].astype(x.dtype)  # copies: modules update theirs in place
 
     def view_of(pixels):
         return 1, n * pixels, channels, 1
@@ -91,7 +91,7 @@ def instance_norm_training(
             "image and channel. Use a larger image, or GroupNorm"
         )
     y, mean, var = _normalize("instance_norm", x, weight, bias, eps, lambda pixels: (n, pixels, channels, 1))
-    return y, Tensor(mean), Tensor(var)
+    return y, Tensor(mean.copy()), Tensor(var)
 
 
 @op
@@ -146,7 +146,7 @@ def local_response_norm(x: Tensor, size: int, alpha: float = 1e-4, beta: float =
 
     ``local_response_norm_paper`` has the original one, which does not divide alpha by size.
     """
-    return _local_response_norm(x, size, alpha / size if _is_size(size) else alpha, beta, k)
+    return _local_response_norm(x, size, alpha / size if _is_size(size) and _is_number(alpha) else alpha, beta, k)
 
 
 @op
@@ -163,6 +163,10 @@ def local_response_norm_paper(x: Tensor, size: int = 5, alpha: float = 1e-4, bet
 
 def _is_size(size) -> bool:
     return isinstance(size, int) and not isinstance(size, bool) and size > 0
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _check_eps(eps) -> None:
@@ -241,7 +245,7 @@ def _local_response_norm(x, size, alpha, beta, k):
     if x.ndim < 3:
         raise ValueError(f"x must have at least 3 dimensions (N, C, ...), got shape {x.shape}")
     for name, value in (("alpha", alpha), ("beta", beta), ("k", k)):
-        if not isinstance(value, (int, float)):
+        if not _is_number(value):
             raise TypeError(f"{name} must be a number, got {value!r}")
     kernels, shape = for_array(x.data), x.shape
     flat = (shape[0], shape[1], math.prod(shape[2:]), 1)  # the kernel takes images (N, C, H, W)

@@ -223,7 +223,7 @@ def cumsum(x: Tensor, dim: int) -> Tensor:
 def _one_axis(x: Tensor, dim: int) -> int:
     if isinstance(dim, (tuple, list)) or dim is None:
         raise TypeError(f"dim must be one integer, got {dim!r}")
-    return normalize_dims(dim, x.ndim)[0] if x.ndim else (normalize_dims(dim, 0) and 0 or 0)
+    return normalize_dims(dim, x.ndim)[0] if x.ndim else ((normalize_dims(dim, 0) and 0) or 0)
 
 
 # ---- products ----------------------------------------------------------------------------------------------------------

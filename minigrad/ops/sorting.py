@@ -17,6 +17,7 @@ MedianResult = namedtuple("MedianResult", ["values", "indices"])
 
 
 def _axis(x: Tensor, dim: int) -> int:
+    """The one dimension ``dim`` as a non-negative integer; 0 for a tensor without dimensions."""
     if isinstance(dim, (tuple, list)) or dim is None:
         raise TypeError(f"dim must be one integer, got {dim!r}")
     return (*normalize_dims(dim, check_tensor(x).ndim), 0)[0]
@@ -30,73 +31,89 @@ def _order(a, axis: int, descending: bool, library):
     return library.flip(a.shape[axis] - 1 - backwards, axis)
 
 
-def _gather(x: Tensor, order, axis: int):
-    """(the elements of ``x`` at the indices ``order``, function from their gradient to that of x)."""
-    library, shape = xp(x), x.shape
+def _gather(a, order, axis: int, library):
+    """(the elements of ``a`` at the indices ``order``, function from their gradient to that of ``a``)."""
+    shape = a.shape
 
     def scatter(gy):
-        gx = library.zeros(shape or (1,), gy.dtype)
-        index = [library.arange(n).reshape(-1, *(1,) * (gx.ndim - 1 - i)) for i, n in enumerate(gx.shape)]
+        g = library.zeros(shape, gy.dtype)
+        index = [library.arange(n).reshape(-1, *(1,) * (len(shape) - 1 - i)) for i, n in enumerate(shape)]
         index[axis] = order
-        gx[tuple(index)] = gy.reshape(order.shape)
-        return gx.reshape(shape)
+        g[tuple(index)] = gy.reshape(order.shape)
+        return g
 
-    return library.take_along_axis(x.data if x.ndim else x.data.reshape(1), order, axis), scatter
+    return library.take_along_axis(a, order, axis), scatter
+
+
+def _flat(x: Tensor):
+    """The array of ``x``, with one dimension if it has none."""
+    return x.data if x.ndim else x.data.reshape(1)
 
 
 @op
 def sort(x: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> SortResult:
     """(values, indices) sorted along ``dim``. Always stable; NaN counts as larger than every number."""
-    axis, library = _axis(x, dim), xp(x)
-    order = _order(x.data if x.ndim else x.data.reshape(1), axis, descending, library)
-    values, scatter = _gather(x, order, axis)
+    axis, library, shape = _axis(x, dim), xp(x), x.shape
+    order = _order(_flat(x), axis, descending, library)
+    values, scatter = _gather(_flat(x), order, axis, library)
 
     def backward(gy):
-        return scatter(gy)
+        return scatter(gy).reshape(shape)
 
-    return SortResult(record(values.reshape(x.shape), (x,), backward), Tensor(order.reshape(x.shape).copy()))
+    return SortResult(record(values.reshape(shape), (x,), backward), Tensor(order.reshape(shape).copy()))
 
 
 @no_gradient
 def argsort(x: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
     """The indices (int64) that sort ``x`` along ``dim``; see ``sort``."""
     axis = _axis(x, dim)
-    return Tensor(_order(x.data if x.ndim else x.data.reshape(1), axis, descending, xp(x)).reshape(x.shape))
+    return Tensor(_order(_flat(x), axis, descending, xp(x)).reshape(x.shape))
 
 
 @op
 def topk(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> TopkResult:
-    """(values, indices) of the ``k`` largest (or smallest) elements along ``dim``, in order; of equal ones the first come first."""
-    axis, library = _axis(x, dim), xp(x)
-    length = x.shape[axis] if x.ndim else 1
+    """(values, indices) of the ``k`` largest (or smallest) elements along ``dim``, sorted; of equal ones the first come first."""
+    axis, library, shape = _axis(x, dim), xp(x), x.shape
+    length = _flat(x).shape[axis]
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 0 <= k <= length:
-        raise ValueError(f"k must be an integer in 0 ... {length}, the length of dimension {dim} of shape {x.shape}, got {k!r}")
-    order = _order(x.data if x.ndim else x.data.reshape(1), axis, largest, library)
+        raise ValueError(f"k must be an integer in 0 ... {length}, the length of dimension {dim} of shape {shape}, got {k!r}")
+    order = _order(_flat(x), axis, largest, library)
     order = order[(slice(None),) * axis + (slice(0, k),)]
-    values, scatter = _gather(x, order, axis)
+    values, scatter = _gather(_flat(x), order, axis, library)
 
     def backward(gy):
-        return scatter(gy)
+        return scatter(gy).reshape(shape)
 
-    shape = order.shape if x.ndim or k != 1 else ()
-    return TopkResult(record(values.reshape(shape), (x,), backward), Tensor(order.reshape(shape).copy()))
+    kept = order.shape if shape or k == 0 else ()
+    return TopkResult(record(values.reshape(kept), (x,), backward), Tensor(order.reshape(kept).copy()))
 
 
 @op
 def median(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor | MedianResult:
-    """The middle element (the lower of two), or (values, indices) along ``dim``; NaN if there is one.
+    """The middle element (the lower of two), or with ``dim`` (values, indices) along it; NaN if there is one.
 
     The gradient goes to the element that was chosen.
     """
-    axis, library = _axis(x, -1 if dim is None else dim), xp(x)
-    flat = x.data.reshape(-1) if dim is None or not x.ndim else x.data
-    axis = 0 if dim is None else axis
+    library, shape = xp(check_tensor(x)), x.shape
+    if dim is None:
+        flat, axis = x.data.reshape(-1), 0
+    else:
+        flat, axis = _flat(x), _axis(x, dim)
     length = flat.shape[axis]
     if not length:
         raise ValueError(f"x of shape {x.shape} has no elements along dim={dim}: an empty tensor has no median")
     order = _order(flat, axis, False, library)
-    middle = order[(slice(None),) * axis + (slice((length - 1) // 2, (length - 1) // 2 + 1),)]
-    last = order[(slice(None),) * axis + (slice(length - 1, length),)]
-    holds_nan = library.isnan(library.take_along_axis(flat, last, axis)) if flat.dtype.kind == "f" else False
-    chosen = library.where(holds_nan, library.argmax(library.isnan(flat), axis=axis, keepdims=True), middle) if flat.dtype.kind == "f" else middle
-    return chosen
+    lead = (slice(None),) * axis
+    middle = order[(*lead, slice((length - 1) // 2, (length + 1) // 2))]
+    if flat.dtype.kind == "f":
+        nans = library.isnan(flat)
+        middle = library.where(nans.any(axis=axis, keepdims=True), nans.argmax(axis=axis, keepdims=True), middle)
+    values, scatter = _gather(flat, middle, axis, library)
+
+    def backward(gy):
+        return scatter(gy).reshape(shape)
+
+    if dim is None:
+        return record(values.reshape(()), (x,), backward)
+    kept = () if not shape else middle.shape if keepdim else middle.shape[:axis] + middle.shape[axis + 1 :]
+    return MedianResult(record(values.reshape(kept), (x,), backward), Tensor(middle.reshape(kept).copy()))

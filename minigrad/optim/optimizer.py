@@ -38,7 +38,7 @@ class Optimizer:
             self.add_param_group(group)
 
     def add_param_group(self, group: dict[str, Any]) -> None:
-        """Add ``{"params": tensors, option: value, ...}``, for example the layers that are unfrozen late; nothing changes on error."""
+        """Add a group ``{"params": tensors, option: value, ...}``, for example layers that are unfrozen late."""
         if not isinstance(group, dict) or "params" not in group:
             raise TypeError(f'a parameter group must be a dictionary with the key "params", got {type(group).__name__}')
         names, tensors = _names_and_tensors(group["params"])

@@ -24,7 +24,7 @@ class LRScheduler:
             if last_epoch == -1:
                 group.setdefault("initial_lr", group["lr"])
             elif "initial_lr" not in group:
-                raise KeyError(f"group {i} of the optimizer has no initial_lr: to continue, load the optimizer's state_dict first")
+                raise KeyError(f"group {i} of the optimizer has no initial_lr: load the optimizer's state_dict first")
         self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
         self.last_epoch = check_count(last_epoch, "last_epoch", low=-1)
         self._initial_step()
@@ -46,9 +46,8 @@ class LRScheduler:
     def step(self) -> None:
         """Set the next learning rates; nothing changes on an error."""
         if self._step_count == 1 and not self.optimizer.stepped:
-            warnings.warn(
-                "lr_scheduler.step() was called before optimizer.step(): the first learning rate is skipped", UserWarning, stacklevel=2
-            )
+            message = "lr_scheduler.step() was called before optimizer.step(): the first learning rate is skipped"
+            warnings.warn(message, UserWarning, stacklevel=2)
         self._set(self.last_epoch + 1)
         self._step_count += 1
 

@@ -67,7 +67,9 @@ class SequentialLR(LRScheduler):
     def check_state(self, state_dict: dict[str, Any]) -> None:
         super().check_state(state_dict)
         if len(state_dict["_schedulers"]) != len(self._schedulers):
-            raise ValueError(f"state_dict is one of {len(state_dict['_schedulers'])} schedules, there are {len(self._schedulers)}")
+            raise ValueError(
+                f"state_dict is one of {len(state_dict['_schedulers'])} schedules, there are {len(self._schedulers)}"
+            )
         for scheduler, state in zip(self._schedulers, state_dict["_schedulers"], strict=True):
             scheduler.check_state(state)
 

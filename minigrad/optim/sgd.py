@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from minigrad.device import array_module
+from minigrad.device import array_module, device_of
 from minigrad.kernels import for_array
 from minigrad.optim.optimizer import Optimizer, check_number
 from minigrad.tensor import Tensor
@@ -112,6 +112,10 @@ def _check_alike(array: Any, p: Tensor, group: dict[str, Any], index: int, what:
     if array.shape != p.data.shape or array.dtype != p.data.dtype or type(array) is not type(p.data):
         name = group["param_names"][index] if "param_names" in group else f"number {index} of its group"
         raise RuntimeError(
-            f"the {what} of parameter {name} is {array.dtype} of shape {array.shape} ({type(array).__module__}), the parameter is "
-            f"{p.data.dtype} of shape {p.data.shape} ({type(p.data).__module__}): move or convert a model before making its optimizer"
+            f"the {what} of parameter {name} is {_described(array)}, the parameter is {_described(p.data)}: "
+            "move or convert a model before making its optimizer"
         )
+
+
+def _described(array: Any) -> str:
+    return f"{array.dtype} of shape {array.shape} on {device_of(array)}"

@@ -62,6 +62,7 @@ class Case:
     gradient_tolerance: float = 1e-7
     step: float = 1e-3
 
+    kink: bool = False  # not differentiable at these inputs: PyTorch's subgradient is the rule, not the finite difference
     inplace: bool = False  # the op changes its first argument: it is called on a copy made by an op
     view: bool = False  # the result may share memory with an input
     nan: bool = True  # NaN in an input appears exactly where the reference has it

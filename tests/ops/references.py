@@ -1,5 +1,7 @@
-"""Convolution, pooling, normalization and resizing written from their definitions, for the cases; plain NumPy, one pixel at a time
-where that is the clearest. Nothing here comes from minigrad or its kernels."""
+"""Convolution, pooling, normalization and resizing written from their definitions, for the cases.
+
+Plain NumPy in float64, one pixel at a time where that is the clearest. Nothing here comes from minigrad or its kernels.
+"""
 
 from __future__ import annotations
 
@@ -93,12 +95,9 @@ def _windows(size: int, k: int, s: int, p: int, d: int, ceil_mode: bool) -> list
 
 
 def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
-    n, c, h, w = x.shape
-    sizes = zip((h, w), _two(kernel_size), _two(stride or kernel_size), _two(padding), _two(dilation), strict=True)
-    rows, columns = (_windows(*size, ceil_mode) for size in sizes)
-    return _largest(
-        x, [[v for v in r if 0 <= v < h] for r in rows], [[v for v in r if 0 <= v < w] for r in columns], return_indices
-    )
+    sizes = zip(x.shape[2:], *map(_two, (kernel_size, stride or kernel_size, padding, dilation)), strict=True)
+    inside = [[[v for v in window if 0 <= v < size[0]] for window in _windows(*size, ceil_mode)] for size in sizes]
+    return _largest(x, *inside, return_indices)
 
 
 def _largest(x, rows, columns, return_indices):
@@ -106,8 +105,8 @@ def _largest(x, rows, columns, return_indices):
     indices = np.zeros(y.shape, np.int64)
     for p, r in enumerate(rows):
         for q, s in enumerate(columns):
-            values = x[:, :, r][..., s].reshape(*x.shape[:2], -1)
-            places = (np.array(r)[:, None] * x.shape[3] + np.array(s)).ravel()
+            values = x[:, :, r][..., s].reshape(*x.shape[:2], len(r) * len(s))
+            places = np.add.outer(np.multiply(r, x.shape[3]), s).ravel()
             indices[:, :, p, q] = places[values.argmax(-1)]  # the first of equal values; NaN counts as the largest
             y[:, :, p, q] = values.max(-1)
     return (y, indices) if return_indices else y

@@ -16,10 +16,10 @@ CASES = pytest.mark.parametrize("case", ALL_CASES, ids=lambda case: case.name)
 def test_directional_derivative(case):
     """<backward(gy), v> equals d/ds <gy, f(x + s v)> for every input, by a 5-point stencil."""
     r = run(case)
-    if not r.has_gradient:
+    if not r.has_gradient or case.kink:
         return
-    gys = cotangents(r.outputs)
-    terms = sum(float(np.abs(gy * y).sum()) for gy, y in zip(gys, r.ys, strict=True) if y.dtype.kind == "f")
+    gys = [gy * y.requires_grad for gy, y in zip(cotangents(r.outputs), r.outputs, strict=True)]
+    terms = sum(float(np.abs(gy * y).sum()) for gy, y in zip(gys, r.ys, strict=True))
     r.backward(gys)
     for i, t in enumerate(r.differentiable):
         v = direction(t, i)
@@ -38,7 +38,7 @@ def _stencil(r: Run, t, v: np.ndarray, gys: list) -> float:
         t.data = before + (k * step) * v
         with no_grad():
             r.forward()
-        return sum(float(np.vdot(gy, y)) for gy, y in zip(gys, r.ys, strict=True) if y.dtype.kind == "f")
+        return sum(float(np.vdot(gy, y)) for gy, y in zip(gys, r.ys, strict=True))
 
     try:
         return (8 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12 * step)

@@ -1,0 +1,111 @@
+"""Convolution by plain loops over the window. With one channel a group the inner loop runs over the channels, as vector code."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._compiler import device_function, kernel, prange
+from ._sweep import Sweep
+
+__all__ = ["sweep", "weight_gradient"]
+
+PARTIALS = 4 * 2**20  # numbers in all partial sums of a weight gradient together
+
+
+def sweep(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, s: Sweep) -> None:
+    """Fill the pixels of y (N, H', W', O) that belong to a sweep over x (N, H, W, C).
+
+    weight: (G, O/G, C/G, th, tw); bias: (O,) or None.
+    """
+    n, o = y.shape[0], y.shape[3]
+    groups, o_group, c_group = weight.shape[:3]
+    taps = np.ascontiguousarray(weight.transpose(3, 4, 0, 2, 1)).reshape(-1)  # (th, tw, G, C/G, O/G)
+    start = np.zeros(o, x.dtype) if bias is None else np.ascontiguousarray(bias)
+    work = n * s.oh * s.ow * weight.size
+    _sweep(x.reshape(-1), taps, start, y.reshape(-1), n * s.oh, groups, c_group, o_group, tuple(s), work=work)
+
+
+def weight_gradient(gy: np.ndarray, x: np.ndarray, groups: int, s: Sweep) -> np.ndarray:
+    """gw (G, O/G, C/G, th, tw) from gy (N, oh, ow, O) and the x (N, H, W, C) that the sweep was over.
+
+    The lines of gy are cut into ranges, whose number depends on the sizes only. A task sums one of them; then the ranges are
+    added in their order.
+    """
+    n, o, c = gy.shape[0], gy.shape[3], x.shape[3]
+    size = s.th * s.tw * c * (o // groups)
+    ranges = max(1, min(32, n * s.oh, PARTIALS // size))
+    sums = np.zeros((ranges, size), x.dtype)
+    work = n * s.oh * s.ow * size
+    _weight_gradient(x.reshape(-1), gy.reshape(-1), sums, n * s.oh, groups, c // groups, o // groups, tuple(s), work=work)
+    return sums.sum(axis=0).reshape(s.th, s.tw, groups, c // groups, o // groups).transpose(2, 4, 3, 0, 1)
+
+
+@kernel(reassociate=False)
+def _sweep(x, weight, start, y, lines, groups, c_group, o_group, s):
+    for line in prange(lines):
+        h, w, height, width, oh, ow, ay, ax, py, px, sy, sx, y0, x0, dy, dx, th, tw = s
+        image, p = line // oh, line % oh
+        for q in range(ow):
+            pixel = (image * height + ay + p * py) * width + ax + q * px
+            at = pixel * groups * o_group
+            for k in range(np.uintp(start.size)):
+                y[np.uintp(at) + k] = start[k]
+            for tap in range(th * tw):
+                row, column = p * sy + y0 + tap // tw * dy, q * sx + x0 + tap % tw * dx
+                if 0 <= row < h and 0 <= column < w:
+                    seen = ((image * h + row) * w + column) * groups * c_group
+                    _add_tap(x, seen, weight, tap * groups * c_group * o_group, y, at, groups, c_group, o_group)
+
+
+@kernel(reassociate=False)
+def _weight_gradient(x, gy, sums, lines, groups, c_group, o_group, s):
+    ranges = sums.shape[0]
+    for index in prange(ranges):
+        h, w, _, _, oh, ow, _, _, _, _, sy, sx, y0, x0, dy, dx, th, tw = s
+        for line in range(lines * index // ranges, lines * (index + 1) // ranges):
+            image, p = line // oh, line % oh
+            for q in range(ow):
+                at = (line * ow + q) * groups * o_group
+                for tap in range(th * tw):
+                    row, column = p * sy + y0 + tap // tw * dy, q * sx + x0 + tap % tw * dx
+                    if 0 <= row < h and 0 <= column < w:
+                        seen = ((image * h + row) * w + column) * groups * c_group
+                        _add_outer(x, seen, gy, at, sums[index], tap * groups * c_group * o_group, groups, c_group, o_group)
+
+
+@device_function(reassociate=False)
+def _add_tap(x, seen, weight, tap, y, at, groups, c_group, o_group):
+    """y[g, o] += sum over c of x[g, c] * weight[g, c, o], at one pixel and for one tap."""
+    seen, tap, at = np.uintp(seen), np.uintp(tap), np.uintp(at)  # unsigned: loops with signed indices stay scalar
+    if c_group == 1 and o_group == 1:
+        for g in range(np.uintp(groups)):
+            y[at + g] += x[seen + g] * weight[tap + g]
+    else:
+        outputs = np.uintp(o_group)
+        for g in range(groups):
+            for _ in range(c_group):
+                value = x[seen]
+                for o in range(outputs):
+                    y[at + o] += value * weight[tap + o]
+                seen += np.uintp(1)
+                tap += outputs
+            at += outputs
+
+
+@device_function(reassociate=False)
+def _add_outer(x, seen, gy, at, sums, tap, groups, c_group, o_group):
+    """sums[g, c, o] += x[g, c] * gy[g, o], at one pixel and for one tap."""
+    seen, tap, at = np.uintp(seen), np.uintp(tap), np.uintp(at)
+    if c_group == 1 and o_group == 1:
+        for g in range(np.uintp(groups)):
+            sums[tap + g] += x[seen + g] * gy[at + g]
+    else:
+        outputs = np.uintp(o_group)
+        for g in range(groups):
+            for _ in range(c_group):
+                value = x[seen]
+                for o in range(outputs):
+                    sums[tap + o] += value * gy[at + o]
+                seen += np.uintp(1)
+                tap += outputs
+            at += outputs
