@@ -1,6 +1,6 @@
 """Making tensors: from values, of one value, in sequences, and at random. Arguments and defaults are PyTorch's.
 
-Random numbers come from ``minigrad.random`` and are drawn on the processor, so that a seed gives the same numbers on every device.
+Random numbers come from ``minigrad.random`` and are drawn on the processor: a seed gives the same numbers on every device.
 """
 
 from __future__ import annotations
@@ -217,7 +217,10 @@ def empty_like(x: Tensor, dtype=None, device=None, requires_grad: bool = False) 
 
 
 def arange(start: float, end: float | None = None, step: float = 1, dtype=None, device=None, requires_grad=False) -> Tensor:
-    """The numbers start, start + step, ... below ``end``; ``arange(n)`` counts 0 ... n - 1. int64 if all are integers, else float32."""
+    """The numbers start, start + step, ... below ``end``; ``arange(n)`` counts 0 ... n - 1.
+
+    The dtype is int64 if all are integers, else float32.
+    """
     start, end = (0, start) if end is None else (start, end)
     numbers = [value.item() if isinstance(value, (Tensor, np.generic)) else value for value in (start, end, step)]
     if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in numbers):
@@ -286,9 +289,7 @@ def _random_like(x, kind, generator, dtype, device, requires_grad) -> Tensor:
     return result.requires_grad_(requires_grad)
 
 
-def randint(
-    low: int, high=None, size=None, *, generator=None, dtype=np.int64, device=None, requires_grad=False
-) -> Tensor:
+def randint(low: int, high=None, size=None, *, generator=None, dtype=np.int64, device=None, requires_grad=False) -> Tensor:
     """Random integers, low <= value < high: ``randint(high, size)`` or ``randint(low, high, size)``; int64."""
     if size is None:
         low, high, size = 0, low, high

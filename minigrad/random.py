@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["generator", "get_rng_state", "initial_seed", "manual_seed", "set_rng_state"]
+__all__ = ["Generator", "generator", "get_rng_state", "initial_seed", "manual_seed", "set_rng_state"]
 
 _seed = 0
 _generator: np.random.Generator | None = None
 
 
+class Generator(np.random.Generator):
+    """A source of random numbers of its own, for the ``generator=`` of other functions: ``Generator().manual_seed(7)``."""
+
+    def __init__(self):
+        super().__init__(np.random.Philox(0))
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Restart from ``seed`` (an integer >= 0); returns the generator."""
+        self.bit_generator.state = np.random.Philox(_check_seed(seed)).state
+        return self
+
+
+def _check_seed(seed: int) -> int:
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
+    return int(seed)
+
+
 def manual_seed(seed: int) -> np.random.Generator:
     """Restart the generator from ``seed`` (an integer >= 0), so that what follows can be repeated; returns the generator."""
     global _seed, _generator
-    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
-    _seed = int(seed)
+    _seed = _check_seed(seed)
     _generator = np.random.Generator(np.random.Philox(_seed))
     return _generator
 

@@ -35,8 +35,10 @@ def allclose(x: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, e
     return bool(array_module(x.data).allclose(x.data, other.data, rtol=rtol, atol=atol, equal_nan=equal_nan))
 
 
-def assert_close(actual: Any, expected: Any, rtol: float | None = None, atol: float | None = None, equal_nan: bool = False) -> None:
-    """Raise AssertionError unless both (tensors, arrays or numbers) agree in shape, dtype and, within tolerances, in their values.
+def assert_close(
+    actual: Any, expected: Any, rtol: float | None = None, atol: float | None = None, equal_nan: bool = False
+) -> None:
+    """Raise AssertionError unless both (tensors, arrays or numbers) agree in shape, dtype and, within tolerances, in value.
 
     |actual - expected| <= atol + rtol * |expected|; give both tolerances or none (then PyTorch's for the dtype are used). The
     message names the element that differs most.

@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
+from ._algorithms import algorithm as algorithm  # the controls: "as" exports a name that is not a kernel
+from ._cache import compilation_stats as compilation_stats
+from ._threads import get_num_threads as get_num_threads
+from ._threads import set_num_threads as set_num_threads
+from ._threads import threading_layer as threading_layer
+from .convolution import (
+    col2im,
+    conv2d_backward_bias,
+    conv2d_backward_input,
+    conv2d_backward_weight,
+    conv2d_forward,
+    conv_transpose2d_backward_input,
+    conv_transpose2d_backward_weight,
+    conv_transpose2d_forward,
+    im2col,
+)
 from .loss import (
     cross_entropy_backward,
     cross_entropy_forward,
@@ -32,6 +48,15 @@ from .resize import (
 )
 
 __all__ = [
+    "col2im",
+    "conv2d_backward_bias",
+    "conv2d_backward_input",
+    "conv2d_backward_weight",
+    "conv2d_forward",
+    "conv_transpose2d_backward_input",
+    "conv_transpose2d_backward_weight",
+    "conv_transpose2d_forward",
+    "im2col",
     "cross_entropy_backward",
     "cross_entropy_forward",
     "local_response_norm_backward",

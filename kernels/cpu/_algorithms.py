@@ -13,7 +13,7 @@ __all__ = ["ALGORITHMS", "algorithm", "choose"]
 # Every algorithm computes every geometry. The first whose condition holds is taken; fastest first.
 ALGORITHMS: dict[str, Callable[[ConvGeometry], bool]] = {
     # Loops over the window with no matrix in between. Depthwise convolutions have one weight a channel and nothing to multiply.
-    "direct": lambda g: g.c == g.groups,
+    "direct": lambda g: g.c == g.groups > 1,
     # Columns for a few pixels at a time, times the weight.
     "im2col": lambda g: True,
 }

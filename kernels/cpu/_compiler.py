@@ -61,11 +61,14 @@ def kernel(function=None, *, reassociate: bool = True):
     return Kernel(function, _fastmath(reassociate))
 
 
-def device_function(function=None, *, reassociate: bool = True):
-    """Decorator: a small function that kernels call. ``reassociate``: see ``kernel``."""
+def device_function(function=None, *, reassociate: bool = True, inline: bool = False):
+    """Decorator: a function that kernels call.
+
+    ``reassociate``: see ``kernel``. ``inline``: put its code into its callers, which pays where a call does little.
+    """
     if function is None:
-        return functools.partial(device_function, reassociate=reassociate)
-    return numba.njit(fastmath=_fastmath(reassociate), **OPTIONS)(function)
+        return functools.partial(device_function, reassociate=reassociate, inline=inline)
+    return numba.njit(fastmath=_fastmath(reassociate), forceinline=inline, **OPTIONS)(function)
 
 
 def _fastmath(reassociate: bool) -> set[str]:

@@ -75,7 +75,7 @@ def weight_gradient(gy: np.ndarray, x: np.ndarray, groups: int, s: Sweep) -> np.
 
 
 def _block(pixels: int, numbers: int) -> int:
-    """Pixels in a block, a multiple of 8, from the numbers of scratch for each: not too many for the cache or to share the work."""
+    """Pixels in a block, a multiple of 8: not too many for the cache (each has ``numbers`` in it), nor to share the work."""
     return max(8, min(256, max(32, BLOCK // max(numbers, 1) // 8 * 8), -(-pixels // 128) * 8))
 
 
@@ -177,7 +177,7 @@ def _store(sums, y, first, count, channel, tile, o_group, channels, s):
                 image += 1
 
 
-@device_function(reassociate=False)
+@device_function(reassociate=False, inline=True)
 def _copy(source, start, target, at, size):
     # Unsigned indices: a signed one could be negative and count from the end, and the check for it keeps loops scalar.
     start, at = np.uintp(start), np.uintp(at)
@@ -185,7 +185,7 @@ def _copy(source, start, target, at, size):
         target[at + k] = source[start + k]
 
 
-@device_function(reassociate=False)
+@device_function(reassociate=False, inline=True)
 def _clear(target, at, size):
     at = np.uintp(at)
     for k in range(np.uintp(size)):

@@ -46,15 +46,18 @@ def _sweep(x, weight, start, y, lines, groups, c_group, o_group, s):
         h, w, height, width, oh, ow, ay, ax, py, px, sy, sx, y0, x0, dy, dx, th, tw = s
         image, p = line // oh, line % oh
         for q in range(ow):
-            pixel = (image * height + ay + p * py) * width + ax + q * px
-            at = pixel * groups * o_group
+            at = ((image * height + ay + p * py) * width + ax + q * px) * groups * o_group
             for k in range(np.uintp(start.size)):
                 y[np.uintp(at) + k] = start[k]
-            for tap in range(th * tw):
-                row, column = p * sy + y0 + tap // tw * dy, q * sx + x0 + tap % tw * dx
-                if 0 <= row < h and 0 <= column < w:
-                    seen = ((image * h + row) * w + column) * groups * c_group
-                    _add_tap(x, seen, weight, tap * groups * c_group * o_group, y, at, groups, c_group, o_group)
+            for i in range(th):
+                row = p * sy + y0 + i * dy
+                if 0 <= row < h:
+                    for j in range(tw):
+                        column = q * sx + x0 + j * dx
+                        if 0 <= column < w:
+                            seen = ((image * h + row) * w + column) * groups * c_group
+                            tap = (i * tw + j) * groups * c_group * o_group
+                            _add_tap(x, seen, weight, tap, y, at, groups, c_group, o_group)
 
 
 @kernel(reassociate=False)
@@ -66,14 +69,18 @@ def _weight_gradient(x, gy, sums, lines, groups, c_group, o_group, s):
             image, p = line // oh, line % oh
             for q in range(ow):
                 at = (line * ow + q) * groups * o_group
-                for tap in range(th * tw):
-                    row, column = p * sy + y0 + tap // tw * dy, q * sx + x0 + tap % tw * dx
-                    if 0 <= row < h and 0 <= column < w:
-                        seen = ((image * h + row) * w + column) * groups * c_group
-                        _add_outer(x, seen, gy, at, sums[index], tap * groups * c_group * o_group, groups, c_group, o_group)
+                for i in range(th):
+                    row = p * sy + y0 + i * dy
+                    if 0 <= row < h:
+                        for j in range(tw):
+                            column = q * sx + x0 + j * dx
+                            if 0 <= column < w:
+                                seen = ((image * h + row) * w + column) * groups * c_group
+                                tap = (i * tw + j) * groups * c_group * o_group
+                                _add_outer(x, seen, gy, at, sums[index], tap, groups, c_group, o_group)
 
 
-@device_function(reassociate=False)
+@device_function(reassociate=False, inline=True)
 def _add_tap(x, seen, weight, tap, y, at, groups, c_group, o_group):
     """y[g, o] += sum over c of x[g, c] * weight[g, c, o], at one pixel and for one tap."""
     seen, tap, at = np.uintp(seen), np.uintp(tap), np.uintp(at)  # unsigned: loops with signed indices stay scalar
@@ -82,7 +89,7 @@ def _add_tap(x, seen, weight, tap, y, at, groups, c_group, o_group):
             y[at + g] += x[seen + g] * weight[tap + g]
     else:
         outputs = np.uintp(o_group)
-        for g in range(groups):
+        for _ in range(groups):
             for _ in range(c_group):
                 value = x[seen]
                 for o in range(outputs):
@@ -92,7 +99,7 @@ def _add_tap(x, seen, weight, tap, y, at, groups, c_group, o_group):
             at += outputs
 
 
-@device_function(reassociate=False)
+@device_function(reassociate=False, inline=True)
 def _add_outer(x, seen, gy, at, sums, tap, groups, c_group, o_group):
     """sums[g, c, o] += x[g, c] * gy[g, o], at one pixel and for one tap."""
     seen, tap, at = np.uintp(seen), np.uintp(tap), np.uintp(at)
@@ -101,7 +108,7 @@ def _add_outer(x, seen, gy, at, sums, tap, groups, c_group, o_group):
             sums[tap + g] += x[seen + g] * gy[at + g]
     else:
         outputs = np.uintp(o_group)
-        for g in range(groups):
+        for _ in range(groups):
             for _ in range(c_group):
                 value = x[seen]
                 for o in range(outputs):

@@ -42,7 +42,7 @@ def _row(values, axes):
     """Values that broadcast to (M, fold, B, L), written out as one row for each of the M matrices."""
     row = np.empty(axes, values.dtype)
     row[...] = values
-    return row.reshape(axes[0], -1)
+    return row.reshape(axes[0], axes[1] * axes[2] * axes[3])
 
 
 def moments(x):

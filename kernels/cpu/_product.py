@@ -8,7 +8,7 @@ __all__ = ["add_product", "padded_width"]
 
 
 def padded_width(columns: int) -> int:
-    """How wide to make a buffer of ``columns`` columns, so that rows are whole vectors: a narrow row is slower than a wide one."""
+    """The width of a buffer for so many columns, so that its rows are whole vectors: a narrow row is slower than a wide one."""
     return max(16, -(-columns // 8) * 8)
 
 
@@ -16,8 +16,8 @@ def padded_width(columns: int) -> int:
 def add_product(a, b, c):
     """c (M, N) += a (M, K) @ b (K, N). Rows of b and c are contiguous; every sum runs over K in ascending order.
 
-    Eight rows of b at a time stay in the first-level cache while the rows of c pass by: eight multiplications for each time that an
-    element of c is read and written, and consecutive rows do not wait for one another.
+    Eight rows of b at a time stay in the first-level cache while the rows of c pass by: eight multiplications for each time that
+    an element of c is read and written, and consecutive rows do not wait for one another.
     """
     rows, depth = a.shape
     columns = b.shape[1]

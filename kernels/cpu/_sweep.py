@@ -15,8 +15,6 @@ from __future__ import annotations
 from math import gcd
 from typing import NamedTuple
 
-import numpy as np
-
 from ..geometry import ConvGeometry
 
 __all__ = ["Sweep", "backward_sweeps", "forward_sweep"]

@@ -14,8 +14,8 @@ from ..geometry import ConvGeometry
 from ..layout import nhwc
 from . import _conv_columns, _conv_direct
 from ._algorithms import choose
-from ._compiler import device_function, kernel, prange
-from ._sweep import Sweep, backward_sweeps, forward_sweep
+from ._compiler import kernel, prange
+from ._sweep import backward_sweeps, forward_sweep
 
 __all__ = [
     "col2im",

@@ -113,18 +113,27 @@ def conv2d_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, g
 
 
 def conv2d_backward_input(gy: np.ndarray, weight: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
-    """Gradient gx (N, C, H, W) of the input, from gy (N, O, oh, ow): every window hands back gy times its weights."""
+    """Gradient of the input: gx (N, C, H, W) from gy (N, O, oh, ow) and weight (O, C/groups, kh, kw).
+
+    Every window hands gy times its weights back to the pixels that it saw, and a pixel adds up what it gets.
+    """
     return _result(_input_gradient(gy, weight, geometry), gy.dtype)
 
 
 def conv2d_backward_weight(gy: np.ndarray, x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
-    """Gradient gw (O, C/groups, kh, kw) of the weight, C-contiguous: gy (N, O, oh, ow) times what each window of x has seen."""
+    """Gradient of the weight: gw (O, C/groups, kh, kw), C-contiguous, from gy (N, O, oh, ow) and x (N, C, H, W).
+
+    gw[o, c, i, j] is the sum over all windows of gy[o] times what the window saw at (c, i, j). Zeros for an empty batch.
+    """
     gw = _grouped_rows(gy, geometry).transpose(0, 2, 1) @ _grouped_columns(x, geometry)  # (G, O/G, N oh ow) @ (G, N oh ow, K)
     return gw.reshape(geometry.weight_shape).astype(gy.dtype)
 
 
 def conv2d_backward_bias(gy: np.ndarray) -> np.ndarray:
-    """Gradient gb (O,) of the bias: the sum of gy (N, O, oh, ow) over images and pixels."""
+    """Gradient of the bias: gb (O,) from gy (N, O, oh, ow).
+
+    The bias is added to every pixel of every image, so its gradient is the sum of gy over all of them.
+    """
     return gy.sum(axis=(0, 2, 3), dtype=np.float64).astype(gy.dtype)
 
 
@@ -144,12 +153,18 @@ def conv_transpose2d_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray
 
 
 def conv_transpose2d_backward_input(gy: np.ndarray, weight: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
-    """Gradient gx (N, I, oh, ow) from gy (N, O, h, w): an ordinary convolution of gy with the weight."""
+    """Gradient of the input: gx (N, I, oh, ow) from gy (N, O, h, w) and weight (I, O/groups, kh, kw).
+
+    The gradient of a gradient leads back: this is the ordinary convolution of gy with the weight.
+    """
     return conv2d_forward(gy, weight, None, geometry)
 
 
 def conv_transpose2d_backward_weight(gy: np.ndarray, x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
-    """Gradient gw (I, O/groups, kh, kw) from gy (N, O, h, w) and x (N, I, oh, ow), which change places in the formula."""
+    """Gradient of the weight: gw (I, O/groups, kh, kw) from gy (N, O, h, w) and x (N, I, oh, ow).
+
+    As for an ordinary convolution, with gy and x in each other's places.
+    """
     return conv2d_backward_weight(x, gy, geometry)
 
 

@@ -55,7 +55,7 @@ def download(file: RemoteFile, folder: Path) -> Path:
         return target
     with _writing(part):
         folder.mkdir(parents=True, exist_ok=True)
-        stream = open(part, "a+b")  # noqa: SIM115 (closed below; the name of the file must fit the error above)
+        stream = open(part, "a+b", buffering=0)  # noqa: SIM115 (closed below). Unbuffered: closing never writes, so never fails
     with stream:
         _wait_for_lock(stream)
         problems = [] if target.is_file() else _fetch_from_any(file, stream, part)
@@ -135,10 +135,16 @@ def _receive(url: str, file: RemoteFile, stream: BinaryIO, part: Path) -> str | 
                     stream.truncate(0)
                 return f"it sends more than the expected {file.size:,} bytes"
             with _writing(part):
-                stream.write(chunk)
-                stream.flush()
+                _append(stream, chunk)
             bar.update(len(chunk))
     return None if done == file.size else f"the connection ended after {done:,} of {file.size:,} bytes"
+
+
+def _append(stream: BinaryIO, chunk: bytes) -> None:
+    """Write all of ``chunk``: an unbuffered file may take only a part of it at a time."""
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[stream.write(rest) :]
 
 
 def _sha256(stream: BinaryIO) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from minigrad import creation
 from minigrad.nn.parameter import Parameter
 
-__all__ = ["check_divides", "check_positive", "check_probability", "new_parameter"]
+__all__ = ["check_divides", "check_positive", "check_probability", "floating", "new_parameter"]
 
 
 def check_positive(**arguments: Any) -> None:
@@ -39,4 +39,9 @@ def check_probability(p: Any, name: str = "p") -> float:
 
 def new_parameter(*shape: int, device: Any = None, dtype: Any = None) -> Parameter:
     """A parameter of ``shape`` whose values are still to be set (float32 on "cpu" unless told otherwise)."""
-    return Parameter(creation.empty(*shape, device=device, dtype=dtype))
+    return Parameter(creation.empty(*shape, device=device, dtype=floating(dtype)))
+
+
+def floating(dtype: Any) -> Any:
+    """``dtype``, or float32 for None."""
+    return np.float32 if dtype is None else dtype

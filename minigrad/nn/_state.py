@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigrad.device import move
 from minigrad._names import nearest
+from minigrad.device import move
 from minigrad.tensor import Tensor
 
 __all__ = ["LoadResult", "load"]

@@ -45,12 +45,14 @@ class _ModuleSequence(Module):
         names = list(self._modules)
         for name in names[index] if isinstance(index, slice) else [names[self._position(index)]]:
             del self._modules[name]
-        if all(name.isdigit() for name in names):  # numbers close up, names that were given stay
-            self._rename(list(self))
+        self._rename(list(self))
 
     def append(self, module: Module):
         """Add a module at the end; returns the container."""
-        self.add_module(str(len(self)), _module(module))
+        number = len(self)
+        while str(number) in self._modules:  # a slice keeps the names that its modules had
+            number += 1
+        self.add_module(str(number), _module(module))
         return self
 
     def extend(self, modules: Iterable[Module]):
@@ -182,6 +184,8 @@ class ModuleDict(Module):
     def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
         """Add or replace modules, from a mapping or from (name, module) pairs."""
         pairs = list(modules.items() if isinstance(modules, (Mapping, ModuleDict)) else modules)
+        for _, module in pairs:
+            _module(module)
         for key, module in pairs:
             self[key] = module
 

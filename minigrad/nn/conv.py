@@ -56,7 +56,7 @@ class _Conv(Module):
 
     def extra_repr(self) -> str:
         parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"]
-        if self.padding not in ((0, 0), "valid"):
+        if self.padding != (0, 0):
             parts.append(f"padding={self.padding}")
         if self.dilation != (1, 1):
             parts.append(f"dilation={self.dilation}")
@@ -144,9 +144,7 @@ class ConvTranspose2d(_Conv):
         if padding_mode != "zeros":
             raise ValueError(f'padding_mode of a transposed convolution must be "zeros", got {padding_mode!r}')
         padding, output_padding = pair(padding, "padding"), pair(output_padding, "output_padding")
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, output_padding, dilation, groups, padding_mode
-        )
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, output_padding, dilation, groups, padding_mode)
         self._make_parameters((in_channels, out_channels // groups, *self.kernel_size), bias, device, dtype)
 
     def forward(self, x: Tensor, output_size: IntPair | None = None) -> Tensor:
@@ -159,9 +157,7 @@ class ConvTranspose2d(_Conv):
         wanted = pair(size, "output_size", 1)
         least = [
             (size - 1) * s - 2 * p + d * (k - 1) + 1
-            for size, s, p, d, k in zip(
-                x.shape[-2:], self.stride, self.padding, self.dilation, self.kernel_size, strict=True
-            )
+            for size, s, p, d, k in zip(x.shape[-2:], self.stride, self.padding, self.dilation, self.kernel_size, strict=True)
         ]
         most = [n + s - 1 for n, s in zip(least, self.stride, strict=True)]
         if not all(a <= n <= b for a, n, b in zip(least, wanted, most, strict=True)):

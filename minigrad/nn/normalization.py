@@ -7,7 +7,7 @@ from typing import Any
 from minigrad import creation
 from minigrad.nn import functional as F
 from minigrad.nn import init
-from minigrad.nn._arguments import check_divides, check_positive, new_parameter
+from minigrad.nn._arguments import check_divides, check_positive, floating, new_parameter
 from minigrad.nn.module import Module
 from minigrad.ops._base import check_tensor
 from minigrad.tensor import Tensor
@@ -68,8 +68,8 @@ class _RunningStatistics(_Affine):
         self._make_affine((num_features,), affine, bias, device, dtype)
         statistics = {"running_mean": None, "running_var": None, "num_batches_tracked": None}
         if track_running_stats:
-            statistics["running_mean"] = creation.zeros(num_features, device=device, dtype=dtype)
-            statistics["running_var"] = creation.ones(num_features, device=device, dtype=dtype)
+            statistics["running_mean"] = creation.zeros(num_features, device=device, dtype=floating(dtype))
+            statistics["running_var"] = creation.ones(num_features, device=device, dtype=floating(dtype))
             statistics["num_batches_tracked"] = creation.tensor(0, device=device)
         for name, tensor in statistics.items():
             self.register_buffer(name, tensor)
@@ -159,9 +159,7 @@ class InstanceNorm2d(_RunningStatistics):
         self._check_input(x)
         momentum = 0.0 if self.momentum is None else self.momentum
         own_statistics = self.training or not self.track_running_stats
-        return F.instance_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, own_statistics, momentum, self.eps
-        )
+        return F.instance_norm(x, self.running_mean, self.running_var, self.weight, self.bias, own_statistics, momentum, self.eps)
 
 
 # ---- statistics within an image ----------------------------------------------------------------------------------------
@@ -191,8 +189,7 @@ class LayerNorm(_Affine):
 
     def extra_repr(self) -> str:
         return (
-            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, "
-            f"bias={self.bias is not None}"
+            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
         )
 
 
@@ -223,9 +220,7 @@ class GroupNorm(_Affine):
         return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
-        return (
-            f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, bias={self.bias is not None}"
-        )
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, bias={self.bias is not None}"
 
 
 # ---- statistics over neighbouring channels -----------------------------------------------------------------------------

@@ -34,6 +34,7 @@ def cast(x: Tensor, dtype=None, device: str | Device | None = None, copy: bool =
     return record(y, (x,), backward)
 
 
+@op
 def to(x: Tensor, *args, dtype=None, device=None, non_blocking: bool = False, copy: bool = False, memory_format=None) -> Tensor:
     """x converted: ``x.to(mg.float64)``, ``x.to("cuda")``, ``x.to("cuda", mg.float16)`` or ``x.to(other_tensor)``.
 
@@ -45,9 +46,7 @@ def to(x: Tensor, *args, dtype=None, device=None, non_blocking: bool = False, co
             dtype, device = arg.dtype, arg.device
         elif _names_device(arg):
             device = arg
-        elif isinstance(arg, bool):
-            non_blocking = arg
-        else:
+        elif not isinstance(arg, bool):  # a boolean there is PyTorch's non_blocking
             dtype = check_dtype(arg)
     y = cast(x, dtype, device, copy)
     return y if memory_format is None else contiguous(y, memory_format)
@@ -59,6 +58,7 @@ def _names_device(value) -> bool:
     return isinstance(value, Device)
 
 
+@op
 def type_as(x: Tensor, other: Tensor) -> Tensor:
     """x with the dtype and on the device of ``other``."""
     check_tensor(other, "other")

@@ -37,15 +37,17 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = Fa
     With ``training=False`` or p = 0 it returns ``x`` itself.
     """
     _check_probability(p)
+    check_float(x)
     if not training or p == 0:
-        return check_float(x)
-    noise = _noise(check_float(x), x.shape, float(p))
+        return x
+    if inplace:
+        check_inplace(x)  # before the generator moves on
+    noise = _noise(x, x.shape, float(p))
 
     def backward(gy):
         return gy * noise
 
     if inplace:
-        check_inplace(x)
         x.data *= noise
         return record_inplace(x, (x,), backward)
     return record(x.data * noise, (x,), backward)
@@ -63,13 +65,14 @@ def dropout2d(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = 
         raise ValueError(f"x must be (N, C, H, W), got shape {x.shape}: use dropout for other tensors")
     if not training or p == 0:
         return x
+    if inplace:
+        check_inplace(x)  # before the generator moves on
     noise = _noise(x, (*x.shape[:2], 1, 1), float(p))
 
     def backward(gy):
         return gy * noise
 
     if inplace:
-        check_inplace(x)
         x.data *= noise
         return record_inplace(x, (x,), backward)
     return record(x.data * noise, (x,), backward)

@@ -20,9 +20,9 @@ __all__ = ["einsum"]
 def einsum(equation: str, *operands: Tensor) -> Tensor:
     """The sum of products that ``equation`` describes: ``einsum("nk,km->nm", a, b)`` is the matrix product.
 
-    A letter names a dimension; the same letter in two operands pairs them (lengths equal, or 1, which is broadcast), a letter that
-    is missing behind the arrow is summed over, twice in one operand it takes the diagonal. "..." stands for leading dimensions.
-    Without an arrow the result has the letters that occur once, in alphabetical order.
+    A letter names a dimension. The same letter in two operands pairs them (lengths equal, or 1, which is broadcast), one that is
+    missing behind the arrow is summed over, and one that occurs twice in an operand takes its diagonal. "..." stands for leading
+    dimensions. Without an arrow the result has the letters that occur once, in alphabetical order.
     """
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = tuple(operands[0])
@@ -168,6 +168,7 @@ def _contract(subscripts: Sequence[str], arrays: Sequence, output: str):
 
 def _cheapest_pair(terms: list[tuple], output: str) -> tuple[int, int]:
     """The pair of terms whose product takes the fewest multiplications."""
+
     def cost(pair: tuple[int, int]) -> int:
         lengths = {c: n for k in pair for c, n in zip(terms[k][0], terms[k][1].shape, strict=True)}
         return math.prod(lengths.values())

@@ -82,11 +82,12 @@ def gather(x: Tensor, dim: int, index: Tensor) -> Tensor:
     return record(x.data[at], (x,), backward)
 
 
+@op
 def take_along_dim(x: Tensor, index: Tensor, dim: int) -> Tensor:
     """``gather`` with x and ``index`` broadcast against each other in the other dimensions, as ``np.take_along_axis``."""
     (dim,) = normalize_dims(dim, check_tensor(x).ndim)
     if check_tensor(index, "index").ndim != x.ndim:
-        raise ValueError(f"take_along_dim: index must have {x.ndim} dimensions like x, got shape {index.shape}")
+        raise ValueError(f"index must have {x.ndim} dimensions like x, got shape {index.shape}")
     shape = np.broadcast_shapes(*((*t.shape[:dim], 1, *t.shape[dim + 1 :]) for t in (x, index)))
     x, index = (expand(t, (*shape[:dim], t.shape[dim], *shape[dim + 1 :])) for t in (x, index))
     return gather(x, dim, index)
@@ -240,7 +241,8 @@ def one_hot(x: Tensor, num_classes: int = -1) -> Tensor:
 def unique(x: Tensor, return_inverse: bool = False, return_counts: bool = False):
     """The distinct values of x in rising order, as a vector.
 
-    ``return_inverse``: also the position of each element's value in it (of x's shape); ``return_counts``: also how often each occurs.
+    ``return_inverse``: also the position of each element's value in it (of x's shape). ``return_counts``: also how often each
+    value occurs.
     """
     values, inverse, counts = xp(x).unique(check_tensor(x).data, return_inverse=True, return_counts=True)
     results = [values, *([inverse.reshape(x.shape)] if return_inverse else []), *([counts] if return_counts else [])]

@@ -112,10 +112,11 @@ def split(x: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) 
     return record_outputs(_pieces(x.data, lengths, dim), (x,), backward, view_of=x)
 
 
+@op
 def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """x cut along ``dim`` into ``chunks`` pieces of equal length; the last may be shorter, and there may be fewer. Views."""
     if not isinstance(chunks, (int, np.integer)) or isinstance(chunks, bool) or chunks < 1:
-        raise ValueError(f"chunk: chunks must be an integer of at least 1, got {chunks!r}")
+        raise ValueError(f"chunks must be an integer of at least 1, got {chunks!r}")
     (dim,) = normalize_dims(dim, check_tensor(x).ndim)
     size = x.shape[dim]
     return split(x, -(-size // chunks), dim) if size else split(x, [0] * chunks, dim)

@@ -45,7 +45,8 @@ def matmul(x: Tensor, other: Tensor) -> Tensor:
     b = other.data if other.ndim > 1 else other.data[:, None]
     if a.shape[-1] != b.shape[-2]:
         raise ValueError(
-            f"shapes {x.shape} and {other.shape} do not fit: x has {a.shape[-1]} columns, other {b.shape[-2]} rows; they must be equal"
+            f"shapes {x.shape} and {other.shape} do not fit: the rows of x are {a.shape[-1]} long, "
+            f"the columns of other {b.shape[-2]}"
         )
     if any(m != n and 1 not in (m, n) for m, n in zip(a.shape[-3::-1], b.shape[-3::-1], strict=False)):
         raise ValueError(f"the leading dimensions of shapes {x.shape} and {other.shape} do not broadcast")
@@ -79,40 +80,45 @@ def _product(a, b):
     return a @ b
 
 
+@op
 def mm(x: Tensor, other: Tensor) -> Tensor:
     """The product of two matrices, (n, k) and (k, m)."""
-    _check_dims(x, 2, "mm: x")
-    _check_dims(other, 2, "mm: other")
+    _check_dims(x, 2, "x")
+    _check_dims(other, 2, "other")
     return matmul(x, other)
 
 
+@op
 def bmm(x: Tensor, other: Tensor) -> Tensor:
     """The products of two stacks of matrices of equal length, (b, n, k) and (b, k, m)."""
-    _check_dims(x, 3, "bmm: x")
-    _check_dims(other, 3, "bmm: other")
+    _check_dims(x, 3, "x")
+    _check_dims(other, 3, "other")
     if x.shape[0] != other.shape[0]:
-        raise ValueError(f"bmm: both stacks must be equally long, got shapes {x.shape} and {other.shape}")
+        raise ValueError(f"both stacks must be equally long, got shapes {x.shape} and {other.shape}")
     return matmul(x, other)
 
 
+@op
 def mv(x: Tensor, other: Tensor) -> Tensor:
     """The product of a matrix (n, k) and a vector (k)."""
-    _check_dims(x, 2, "mv: x")
-    _check_dims(other, 1, "mv: other")
+    _check_dims(x, 2, "x")
+    _check_dims(other, 1, "other")
     return matmul(x, other)
 
 
+@op
 def dot(x: Tensor, other: Tensor) -> Tensor:
     """The inner product of two vectors of equal length: a number."""
-    _check_dims(x, 1, "dot: x")
-    _check_dims(other, 1, "dot: other")
+    _check_dims(x, 1, "x")
+    _check_dims(other, 1, "other")
     return matmul(x, other)
 
 
+@op
 def outer(x: Tensor, other: Tensor) -> Tensor:
     """The matrix (n, m) of the products of the elements of two vectors, (n) and (m)."""
-    _check_dims(x, 1, "outer: x")
-    _check_dims(other, 1, "outer: other")
+    _check_dims(x, 1, "x")
+    _check_dims(other, 1, "other")
     return matmul(x.reshape(-1, 1), other.reshape(1, -1))
 
 
@@ -162,7 +168,9 @@ def _wrong_features(x: Tensor, features: int) -> str:
     got = x.shape[-1]
     if x.ndim > 2 and math.prod(x.shape[1:]) == features:
         axes = " x ".join(map(str, x.shape[1:]))
-        return f"expects {features} features, got an input of shape {x.shape}: flatten it first ({axes} = {features}), x.flatten(1)"
+        return (
+            f"expects {features} features, got an input of shape {x.shape}: flatten it first ({axes} = {features}), x.flatten(1)"
+        )
     message = f"expects {features} features, got {got}"
     unflattened = _before_flattening(x)
     if unflattened:

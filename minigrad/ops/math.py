@@ -309,7 +309,8 @@ def round(x: Tensor, decimals: int = 0) -> Tensor:
 
 
 def _rounded(x: Tensor, name: str):
-    return getattr(xp(check_tensor(x)), name)(x.data) if x.dtype.kind == "f" else x.data.copy(order="K")
+    a = check_tensor(x).data
+    return getattr(xp(x), name)(a) if a.dtype.kind == "f" else a.copy(order="K")
 
 
 # ---- clamp and where ---------------------------------------------------------------------------------------------------

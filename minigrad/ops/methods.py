@@ -16,16 +16,16 @@ __all__: list[str] = []
 # fmt: off
 METHODS = (
     "abs", "add", "add_", "all", "amax", "amin", "any", "argmax", "argmin", "argsort", "bmm", "broadcast_to", "ceil", "chunk",
-    "clamp", "clamp_", "clone", "contiguous", "copy_", "cos", "count_nonzero", "cumsum", "div", "div_", "dot", "eq", "erf", "exp",
-    "expand", "expand_as", "expm1", "fill_", "flatten", "flip", "floor", "floor_divide", "gather", "ge", "gt", "hardtanh",
-    "index_add", "index_select", "isfinite", "isinf", "isnan", "le", "log", "log10", "log1p", "log2", "log_softmax", "logical_and",
-    "logical_not", "logical_or", "logsumexp", "lt", "masked_fill", "masked_fill_", "masked_select", "matmul", "max", "maximum",
-    "mean", "median", "min", "minimum", "mm", "movedim", "mul", "mul_", "mv", "ne", "neg", "nonzero", "norm", "outer", "permute",
-    "pow", "prod", "ravel", "reciprocal", "relu", "relu_", "remainder", "repeat", "repeat_interleave", "reshape", "reshape_as",
-    "roll", "round", "rsqrt", "scatter", "scatter_", "scatter_add", "scatter_add_", "sigmoid", "sign", "sin", "softmax", "sort",
-    "split", "sqrt", "square", "squeeze", "std", "sub", "sub_", "sum", "t", "take_along_dim", "tan", "tanh", "to", "topk",
-    "transpose", "tril", "triu", "trunc", "type_as", "unbind", "unflatten", "unique", "unsqueeze", "var", "view", "view_as",
-    "zero_",
+    "clamp", "clamp_", "clone", "contiguous", "copy_", "cos", "count_nonzero", "cumsum", "div", "div_", "dot", "eq", "erf",
+    "exp", "expand", "expand_as", "expm1", "fill_", "flatten", "flip", "floor", "floor_divide", "gather", "ge", "gt",
+    "hardtanh", "index_add", "index_select", "isfinite", "isinf", "isnan", "le", "log", "log10", "log1p", "log2",
+    "log_softmax", "logical_and", "logical_not", "logical_or", "logsumexp", "lt", "masked_fill", "masked_fill_",
+    "masked_select", "matmul", "max", "maximum", "mean", "median", "min", "minimum", "mm", "movedim", "mul", "mul_", "mv",
+    "ne", "neg", "nonzero", "norm", "outer", "permute", "pow", "prod", "ravel", "reciprocal", "relu", "relu_", "remainder",
+    "repeat", "repeat_interleave", "reshape", "reshape_as", "roll", "round", "rsqrt", "scatter", "scatter_", "scatter_add",
+    "scatter_add_", "sigmoid", "sign", "sin", "softmax", "sort", "split", "sqrt", "square", "squeeze", "std", "sub", "sub_",
+    "sum", "t", "take_along_dim", "tan", "tanh", "to", "topk", "transpose", "tril", "triu", "trunc", "type_as", "unbind",
+    "unflatten", "unique", "unsqueeze", "var", "view", "view_as", "zero_",
 )
 # fmt: on
 
@@ -257,7 +257,21 @@ INPLACE = {
     "uniform_": _uniform_,
     **{
         f"{name}_": _inplace(getattr(ops, name))
-        for name in ("abs", "ceil", "exp", "floor", "log", "neg", "pow", "reciprocal", "round", "sigmoid", "sqrt", "square", "tanh")
+        for name in (
+            "abs",
+            "ceil",
+            "exp",
+            "floor",
+            "log",
+            "neg",
+            "pow",
+            "reciprocal",
+            "round",
+            "sigmoid",
+            "sqrt",
+            "square",
+            "tanh",
+        )
     },
 }
 

@@ -18,8 +18,8 @@ MODES = ("constant", "reflect", "replicate", "circular")
 def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
     """x with new elements before and after some dimensions; keeps the memory order.
 
-    ``pad``: pairs (before, after) counted from the last dimension, as in PyTorch: (left, right) pads W, (left, right, top, bottom)
-    pads W and H.
+    ``pad``: pairs (before, after) counted from the last dimension, as in PyTorch: (left, right) pads W, (left, right, top,
+    bottom) pads W and H.
     ``mode``: "constant" (``value``, default 0; negative numbers crop), "reflect" (mirrored without the edge itself: less than
     the length), "replicate" (the edge repeated) or "circular" (wrapped around: at most the length).
     """

@@ -110,13 +110,15 @@ def reshape(x: Tensor, *shape) -> Tensor:
     return record(y, (x,), backward, view_of=_shared(y, x))
 
 
+@op
 def view(x: Tensor, *shape) -> Tensor:
     """``reshape`` by PyTorch's other name. Unlike PyTorch's it copies where a view is impossible, instead of refusing."""
     if len(shape) == 1 and not isinstance(shape[0], (int, np.integer, tuple, list)):
-        raise TypeError(f"view: expected lengths, got {shape[0]!r}; to convert the dtype use x.to(dtype)")
+        raise TypeError(f"expected lengths, got {shape[0]!r}; to convert the dtype use x.to(dtype)")
     return reshape(x, *shape)
 
 
+@op
 def reshape_as(x: Tensor, other: Tensor) -> Tensor:
     """x in the shape of ``other``."""
     return reshape(x, check_tensor(other, "other").shape)
@@ -125,19 +127,22 @@ def reshape_as(x: Tensor, other: Tensor) -> Tensor:
 view_as = reshape_as
 
 
+@op
 def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Dimensions ``start_dim`` to ``end_dim`` (included) made one: (N, C, H, W) becomes (N, C*H*W) by ``flatten(x, 1)``."""
     start, end = _one_dim(start_dim, check_tensor(x).ndim, "start_dim"), _one_dim(end_dim, x.ndim, "end_dim")
     if start > end:
-        raise ValueError(f"flatten: start_dim={start_dim} comes after end_dim={end_dim}")
+        raise ValueError(f"start_dim={start_dim} comes after end_dim={end_dim}")
     return reshape(x, (*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :]))
 
 
+@op
 def ravel(x: Tensor) -> Tensor:
     """x with all its dimensions made one."""
     return reshape(x, -1) if check_tensor(x).numel() else reshape(x, 0)
 
 
+@op
 def unflatten(x: Tensor, dim: int, sizes) -> Tensor:
     """Dimension ``dim`` split into several of lengths ``sizes`` (one may be -1)."""
     dim = _one_dim(dim, check_tensor(x).ndim)
@@ -187,6 +192,7 @@ def permute(x: Tensor, *dims) -> Tensor:
     return record(x.data.transpose(dims), (x,), backward, view_of=x)
 
 
+@op
 def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
     """x with two dimensions exchanged. A view."""
     order = list(range(check_tensor(x).ndim))
@@ -196,19 +202,21 @@ def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
     return permute(x, order)
 
 
+@op
 def t(x: Tensor) -> Tensor:
     """The transposed matrix; a vector stays as it is. A view."""
     if check_tensor(x).ndim > 2:
-        raise ValueError(f"t: expected at most 2 dimensions, got shape {x.shape}: use transpose(x, dim0, dim1)")
+        raise ValueError(f"expected at most 2 dimensions, got shape {x.shape}: use transpose(x, dim0, dim1)")
     return permute(x, tuple(range(x.ndim))[::-1])
 
 
+@op
 def movedim(x: Tensor, source: int | tuple[int, ...], destination: int | tuple[int, ...]) -> Tensor:
     """x with its dimensions ``source`` moved to the positions ``destination``, the others in their old order. A view."""
     check_tensor(x)
     source, destination = normalize_dims(source, x.ndim, "source"), normalize_dims(destination, x.ndim, "destination")
     if len(source) != len(destination):
-        raise ValueError(f"movedim: source and destination must be equally long, got {source} and {destination}")
+        raise ValueError(f"source and destination must be equally long, got {source} and {destination}")
     order = [d for d in range(x.ndim) if d not in source]
     for to, d in sorted(zip(destination, source, strict=True)):
         order.insert(to, d)
@@ -238,11 +246,13 @@ def expand(x: Tensor, *sizes) -> Tensor:
     return record(y, (x,), backward, view_of=x)
 
 
+@op
 def expand_as(x: Tensor, other: Tensor) -> Tensor:
     """x expanded to the shape of ``other``."""
     return expand(x, check_tensor(other, "other").shape)
 
 
+@op
 def broadcast_to(x: Tensor, shape) -> Tensor:
     """x expanded to ``shape``."""
     return expand(x, shape)
@@ -333,12 +343,12 @@ def flip(x: Tensor, *dims) -> Tensor:
     dims = normalize_dims(_integers(dims, "dims"), check_tensor(x).ndim, "dims")
 
     def backward(gy):
-        return xp_flip(gy, dims)
+        return _flipped(gy, dims)
 
-    return record(xp_flip(x.data, dims).copy(order="K"), (x,), backward)
+    return record(_flipped(x.data, dims).copy(order="K"), (x,), backward)
 
 
-def xp_flip(array, dims: tuple[int, ...]):
+def _flipped(array, dims: tuple[int, ...]):
     """A view of ``array`` with the order along ``dims`` reversed."""
     return array[tuple(slice(None, None, -1) if d in dims else slice(None) for d in range(array.ndim))]
 
@@ -346,7 +356,7 @@ def xp_flip(array, dims: tuple[int, ...]):
 @op
 def roll(x: Tensor, shifts: int | tuple[int, ...], dims: int | tuple[int, ...] | None = None) -> Tensor:
     """x with its elements shifted by ``shifts`` along ``dims``; what leaves at one end enters at the other. None: as if flat."""
-    shifts = _integers((shifts,) if isinstance(shifts, (tuple, list)) else (shifts,), "shifts")
+    shifts = _integers((shifts,), "shifts")
     if dims is not None:
         dims = normalize_dims(dims, check_tensor(x).ndim, "dims")
     if len(shifts) != (1 if dims is None else len(dims)):

@@ -182,7 +182,7 @@ def _operands(node: Node) -> list[Tensor | None]:
     for edge in node.edges:
         match = next((t for t in free if edge is not None and (t is edge or t.origin == edge)), None)
         if match is not None:
-            free = [t for t in free if t is not match] if free.count(match) < 2 else _without_first(free, match)
+            free = _without_first(free, match)
         result.append(match)
     return result
 

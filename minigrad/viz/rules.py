@@ -43,6 +43,7 @@ RULES: dict[str, Rule] = {
     "mul_": Rule("x *= z", "g(old x) = g(new x) · z,  g(z) = g(new x) · old x"),
     "div_": Rule("x /= z", "g(old x) = g(new x) / z,  g(z) = −g(new x) · old x / z²"),
     "copy_": Rule("x[...] = z", "g(old x) = 0,  g(z) = g(new x)"),
+    "zero_": Rule("x[...] = 0", "g(old x) = 0"),
     "fill_": Rule("x[...] = number", "g(old x) = 0"),
     # functions of one variable
     "exp": _elementwise("e^x", "y"),
@@ -61,6 +62,11 @@ RULES: dict[str, Rule] = {
     "tan": _elementwise("tan x", "(1 + y²)"),
     "tanh": _elementwise("tanh x", "(1 − y²)"),
     "erf": _elementwise("erf x", "2/√π e^(−x²)"),
+    **{
+        name: Rule("y = x in whole steps", "g(x) = 0: it is flat almost everywhere")
+        for name in ("sign", "floor", "ceil", "round", "trunc")
+    },
+    "clamp_": _elementwise("x, cut at min and max, in place", "[min ≤ x ≤ max]"),
     "clamp": _elementwise("x, cut at min and max", "[min ≤ x ≤ max]"),
     "where": Rule("y = x where c, else z", "g(x) = g(y) where c else 0,  g(z) = 0 where c else g(y)"),
     "sigmoid": _elementwise("σ(x) = 1 / (1 + e^(−x))", "y (1 − y)"),
@@ -99,6 +105,8 @@ RULES: dict[str, Rule] = {
     "matmul": Rule("y = x @ z", "g(x) = g(y) @ z',  g(z) = x' @ g(y)"),
     "linear": Rule("y = x @ W' + b", "g(x) = g(y) @ W,  g(W) = g(y)' @ x,  g(b) = Σ g(y) over the batch"),
     "einsum": Rule("y = einsum(…)", "the same product with the output and one input changing places"),
+    **{name: Rule("y = x @ z", "g(x) = g(y) @ z',  g(z) = x' @ g(y)") for name in ("mm", "bmm", "mv")},
+    "dot": Rule("y = Σ x · z", "g(x) = g(y) · z,  g(z) = g(y) · x"),
     "outer": Rule("y[i, j] = x[i] z[j]", "g(x) = g(y) @ z,  g(z) = g(y)' @ x"),
     # networks
     "conv2d": Rule(
@@ -132,17 +140,55 @@ RULES: dict[str, Rule] = {
     "binary_cross_entropy_with_logits": Rule("y = −mean(t log σ(x) + (1 − t) log σ(−x))", "g(x) = g(y) · (σ(x) − t) / n"),
     "kl_div": Rule("y = mean(t (log t − x))", "g(x) = −g(y) · t / n"),
     # moving elements
-    "reshape": _moves("x in another shape", "g(y) in the shape of x"),
-    "permute": _moves("x with its dimensions in another order", "g(y) with them put back"),
-    "expand": _moves("x repeated without copying", "g(y) summed over the repetitions"),
+    **{
+        name: _moves("x in another shape", "g(y) in the shape of x")
+        for name in ("reshape", "view", "flatten", "unflatten", "ravel", "reshape_as", "squeeze", "unsqueeze")
+    },
+    **{
+        name: _moves("x with its dimensions in another order", "g(y) with them put back")
+        for name in ("permute", "transpose", "t", "movedim")
+    },
+    **{
+        name: _moves("x repeated", "g(y) summed over the repetitions")
+        for name in ("expand", "expand_as", "broadcast_to", "repeat", "repeat_interleave")
+    },
+    "flip": _moves("x backwards", "g(y) backwards"),
+    "roll": _moves("x turned around by some places", "g(y) turned back"),
+    "tril": _moves("the lower triangle of x", "the lower triangle of g(y)"),
+    "triu": _moves("the upper triangle of x", "the upper triangle of g(y)"),
+    "sort": _moves("x in order", "g(y) back in the order of x"),
+    "topk": _moves("the k largest x", "g(y) at their places, 0 elsewhere"),
+    "median": _moves("the middle one of the sorted x", "g(y) at its place, 0 elsewhere"),
     "getitem": _moves("x[index]", "g(y) at the places of index (added up where one repeats), 0 elsewhere"),
     "setitem": Rule("x[index] = z", "g(old x) = g(new x) with 0 at index,  g(z) = g(new x)[index]"),
+    **{
+        name: _moves("x at the places of index", "g(y) added up at those places, 0 elsewhere")
+        for name in ("gather", "index_select", "take_along_dim", "masked_select")
+    },
+    **{
+        name: Rule("y = x with z written at index", "g(x) = g(y) with 0 at index,  g(z) = g(y) at index")
+        for name in ("scatter", "scatter_")
+    },
+    **{
+        name: Rule("y = x with z added at index", "g(x) = g(y),  g(z) = g(y) at index")
+        for name in ("scatter_add", "scatter_add_", "index_add")
+    },
+    **{
+        name: Rule("y = x with a number where the mask is true", "g(x) = g(y) with 0 where the mask is true")
+        for name in ("masked_fill", "masked_fill_")
+    },
     "cat": Rule("y = the inputs one after the other", "each input gets its part of g(y)"),
     "stack": Rule("y = the inputs side by side in a new dimension", "each input gets its slice of g(y)"),
-    "split": Rule("ys = the parts of x", "g(x) = the gradients of the parts one after the other"),
+    **{
+        name: Rule("ys = the parts of x", "g(x) = the gradients of the parts one after the other")
+        for name in ("split", "chunk", "unbind")
+    },
     "pad": _moves("x with a border", "g(y) without the border (reflected or repeated borders are added back)"),
-    "clone": _moves("a copy of x", "g(y)"),
-    "to": _moves("x in another dtype or on another device", "g(y) in the dtype and on the device of x"),
+    **{name: _moves("a copy of x", "g(y)") for name in ("clone", "contiguous")},
+    **{
+        name: _moves("x in another dtype or on another device", "g(y) in the dtype and on the device of x")
+        for name in ("to", "cast", "type_as")
+    },
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import threading
 
 import numpy as np
@@ -132,26 +131,33 @@ def test_offline(server, tmp_path):
         download(remote(server), tmp_path)
 
 
-def test_full_disk_keeps_the_part_and_asks_no_other_mirror(server, tmp_path, monkeypatch):
+def test_full_disk_keeps_the_part_and_asks_no_other_mirror(server, tmp_path):
+    resource = pytest.importorskip("resource")
     server.files["/a/file.bin"] = server.files["/b/file.bin"] = CONTENT
-    original = open
-
-    class Disk(io.BufferedRandom):
-        """A file on a disk with room for 600,000 bytes."""
-
-        def write(self, data):
-            if self.tell() + len(data) > 600_000:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            return super().write(data)
-
-    monkeypatch.setattr("builtins.open", lambda path, mode: Disk(io.FileIO(path, "a+")))
-    with pytest.raises(DataError, match=r"cannot write .*file.bin.part: No space left on device") as caught:
-        download(remote(server, "a", "b"), tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, limits[1]))  # writing beyond it fails as on a full disk
+    try:
+        with pytest.raises(DataError, match=r"cannot write .*file.bin.part: File too large") as caught:
+            download(remote(server, "a", "b"), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "MINIGRAD_DATA" in str(caught.value)
-    monkeypatch.setattr("builtins.open", original)
     assert len(server.requests) == 1
-    assert 0 < (tmp_path / "file.bin.part").stat().st_size <= 600_000
+    assert (tmp_path / "file.bin.part").read_bytes() == CONTENT[:600_000]
     assert download(remote(server), tmp_path).read_bytes() == CONTENT
+    assert server.requests[-1][1] == "bytes=600000-"
+
+
+def test_no_space_left(server, tmp_path, monkeypatch):
+    server.files["/a/file.bin"] = CONTENT
+
+    def write(stream, chunk):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(download_module, "_append", write)
+    with pytest.raises(DataError, match=r"cannot write .*file.bin.part: No space left on device"):
+        download(remote(server), tmp_path)
+    assert names(tmp_path) == ["file.bin.part"]
 
 
 def test_folder_that_cannot_be_written(server, tmp_path):

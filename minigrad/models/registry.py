@@ -1,0 +1,105 @@
+"""The list of architectures: what exists, where it was published, and making one by name."""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from minigrad._names import did_you_mean
+from minigrad.nn import Module
+
+__all__ = ["ModelInfo", "Paper", "create", "info", "list", "register"]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where an architecture was published."""
+
+    authors: str
+    title: str
+    year: int
+    arxiv: str | None = None  # "1512.03385"
+    doi: str | None = None
+
+    @property
+    def url(self) -> str | None:
+        """The address of the paper's page."""
+        if self.arxiv:
+            return f"https://arxiv.org/abs/{self.arxiv}"
+        return f"https://doi.org/{self.doi}" if self.doi else None
+
+    def __str__(self) -> str:
+        place = f", arXiv:{self.arxiv}" if self.arxiv else f", doi:{self.doi}" if self.doi else ""
+        return f"{self.authors}: {self.title} ({self.year}{place})"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known of one architecture. ``parameters`` is the published count with the default arguments."""
+
+    name: str
+    factory: Callable[..., Module]
+    paper: Paper
+    input_shape: tuple[int, int, int]  # (C, H, W) that the model was made for
+    parameters: int
+
+    @property
+    def year(self) -> int:
+        return self.paper.year
+
+    @property
+    def description(self) -> str:
+        """The first line of the factory's docstring."""
+        return (inspect.getdoc(self.factory) or "").partition("\n")[0]
+
+    @property
+    def options(self) -> dict[str, object]:
+        """The factory's arguments and their defaults."""
+        return {name: p.default for name, p in inspect.signature(self.factory).parameters.items()}
+
+
+_MODELS: dict[str, ModelInfo] = {}
+
+
+def register(*, paper: Paper, input_shape: tuple[int, int, int], parameters: int) -> Callable:
+    """Decorator of a function that makes a model: adds it to the list under its own name."""
+
+    def decorator(factory: Callable[..., Module]) -> Callable[..., Module]:
+        name = factory.__name__
+        if name in _MODELS:
+            raise ValueError(f"a model {name!r} is registered already")
+        _MODELS[name] = ModelInfo(name, factory, paper, input_shape, parameters)
+        return factory
+
+    return decorator
+
+
+def list() -> builtins.list[str]:
+    """The names of all architectures, in the order of the alphabet, and numbers by their size."""
+    return sorted(_MODELS, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
+
+
+def info(name: str) -> ModelInfo:
+    """What is known of the architecture ``name``. Raises ValueError with the nearest name if there is none."""
+    if name not in _MODELS:
+        hint = did_you_mean(name, _MODELS) or f": the models are {', '.join(list())}"
+        raise ValueError(f"there is no model {name!r}{hint}")
+    return _MODELS[name]
+
+
+def create(name: str, num_classes: int | None = None, in_channels: int | None = None, **options) -> Module:
+    """A new model: ``create("cifar_resnet20", num_classes=100, option="B")``.
+
+    ``num_classes`` and ``in_channels``: by default those that the model was made for; ``options``: further arguments of the
+    model's function. Raises ValueError for an unknown name or option, naming the nearest one.
+    """
+    model = info(name)
+    known = model.options
+    for option in options:
+        if option not in known:
+            raise ValueError(f"{name} has no option {option!r}{did_you_mean(option, known)} (it has {', '.join(known)})")
+    sizes = {"num_classes": num_classes, "in_channels": in_channels}
+    return model.factory(**{key: value for key, value in sizes.items() if value is not None}, **options)

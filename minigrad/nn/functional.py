@@ -1,0 +1,219 @@
+"""Functions without state, under the names and with the arguments of ``torch.nn.functional``: the ops that networks are made of,
+and the few that are put together from several ops."""
+
+from __future__ import annotations
+
+from minigrad._names import missing
+from minigrad.ops._base import check_float
+from minigrad.ops.activations import (
+    elu,
+    gelu,
+    hardsigmoid,
+    hardswish,
+    hardtanh,
+    leaky_relu,
+    log_softmax,
+    logsigmoid,
+    mish,
+    relu,
+    relu6,
+    relu_,
+    selu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    tanh,
+)
+from minigrad.ops.arithmetic import div, mul
+from minigrad.ops.convolution import conv2d, conv_transpose2d, fold, unfold
+from minigrad.ops.dropout import dropout, dropout2d
+from minigrad.ops.gathering import one_hot
+from minigrad.ops.linalg import linear
+from minigrad.ops.losses import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    mse_loss,
+    nll_loss,
+    smooth_l1_loss,
+)
+from minigrad.ops.math import clamp
+from minigrad.ops.normalization import (
+    batch_norm_inference,
+    batch_norm_training,
+    group_norm,
+    instance_norm_training,
+    layer_norm,
+    local_response_norm,
+    local_response_norm_paper,
+)
+from minigrad.ops.padding import pad
+from minigrad.ops.pooling import adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool2d, max_pool2d
+from minigrad.ops.reductions import norm
+from minigrad.ops.reductions import sum as sum_of
+from minigrad.ops.resize import interpolate
+from minigrad.ops.shape import permute, reshape
+from minigrad.tensor import Tensor
+
+__all__ = [
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
+    "avg_pool2d",
+    "batch_norm",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "conv2d",
+    "conv_transpose2d",
+    "cosine_similarity",
+    "cross_entropy",
+    "dropout",
+    "dropout2d",
+    "elu",
+    "fold",
+    "gelu",
+    "group_norm",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "huber_loss",
+    "instance_norm",
+    "interpolate",
+    "kl_div",
+    "l1_loss",
+    "layer_norm",
+    "leaky_relu",
+    "linear",
+    "local_response_norm",
+    "local_response_norm_paper",
+    "log_softmax",
+    "logsigmoid",
+    "max_pool2d",
+    "mish",
+    "mse_loss",
+    "nll_loss",
+    "normalize",
+    "one_hot",
+    "pad",
+    "pixel_shuffle",
+    "relu",
+    "relu6",
+    "relu_",
+    "selu",
+    "sigmoid",
+    "silu",
+    "smooth_l1_loss",
+    "softmax",
+    "softplus",
+    "tanh",
+    "unfold",
+    "upsample",
+]
+
+upsample = interpolate  # its name before PyTorch 0.4.1
+
+
+# ---- normalization with running statistics -----------------------------------------------------------------------------
+
+
+def batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalize each channel of x (N, C, ...): while ``training`` by the batch's mean and variance, else by the running ones.
+
+    While training the running statistics (C,), if given, are updated in place, after everything was checked:
+    running = (1 - momentum) running + momentum new, with the unbiased variance (Ioffe & Szegedy 2015).
+    """
+    if not training:
+        _need_running("batch_norm", running_mean, running_var)
+        return batch_norm_inference(x, running_mean, running_var, weight, bias, eps)
+    _check_running("batch_norm", x, running_mean, running_var)
+    y, mean, var = batch_norm_training(x, weight, bias, eps)
+    count = x.data.size // x.shape[1]
+    _update(running_mean, mean.data, momentum)
+    _update(running_var, var.data * (count / (count - 1)), momentum)
+    return y
+
+
+def instance_norm(
+    x: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalize each channel of each image of x (N, C, ...), by its own mean and variance or by the running ones (C,).
+
+    With ``use_input_stats`` the running statistics, if given, are updated in place by the means over the batch.
+    """
+    if not use_input_stats:
+        _need_running("instance_norm", running_mean, running_var)
+        return batch_norm_inference(x, running_mean, running_var, weight, bias, eps)
+    _check_running("instance_norm", x, running_mean, running_var)
+    y, mean, var = instance_norm_training(x, weight, bias, eps)  # mean and var (N, C)
+    if mean.data.size:
+        count = x.data.size // mean.data.size
+        _update(running_mean, mean.data.mean(axis=0), momentum)
+        _update(running_var, var.data.mean(axis=0) * (count / (count - 1)), momentum)
+    return y
+
+
+def _need_running(name: str, running_mean: Tensor | None, running_var: Tensor | None) -> None:
+    if running_mean is None or running_var is None:
+        raise ValueError(f"{name}: without the statistics of the input it needs running_mean and running_var, got None")
+
+
+def _check_running(name: str, x: Tensor, running_mean: Tensor | None, running_var: Tensor | None) -> None:
+    """Both running statistics must fit before either is changed."""
+    for argument, value in (("running_mean", running_mean), ("running_var", running_var)):
+        if value is not None and check_float(value, argument).shape != check_float(x).shape[1:2]:
+            raise ValueError(
+                f"{name}: {argument} must have one number per channel of x {x.shape} (N, C, ...), got shape {value.shape}"
+            )
+
+
+def _update(running: Tensor | None, new, momentum: float) -> None:
+    if running is not None:
+        running.data *= 1 - momentum
+        running.data += momentum * new
+        running.bump_version()
+
+
+# ---- put together from other ops ---------------------------------------------------------------------------------------
+
+
+def normalize(x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
+    """x divided by its p-norm along ``dim``, or by ``eps`` where the norm is smaller."""
+    return div(x, clamp(norm(x, p, dim, keepdim=True), min=eps))
+
+
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """The cosine of the angle between x1 and x2 along ``dim``; norms smaller than ``eps`` count as ``eps``."""
+    return sum_of(mul(normalize(x1, 2.0, dim, eps), normalize(x2, 2.0, dim, eps)), dim)
+
+
+def pixel_shuffle(x: Tensor, upscale_factor: int) -> Tensor:
+    """Turns channels into pixels: x (N, C r^2, H, W) -> (N, C, H r, W r) with r = ``upscale_factor`` (Shi et al. 2016)."""
+    r = upscale_factor
+    if check_float(x).ndim != 4 or r < 1 or x.shape[1] % (r * r):
+        raise ValueError(f"pixel_shuffle: x must have shape (N, C * {r}^2, H, W) for upscale_factor={r!r}, got {x.shape}")
+    n, c, h, w = x.shape
+    blocks = reshape(x, (n, c // (r * r), r, r, h, w))
+    return reshape(permute(blocks, (0, 1, 4, 2, 5, 3)), (n, c // (r * r), h * r, w * r))
+
+
+def __getattr__(name: str):
+    raise missing("minigrad.nn.functional", name, __all__)

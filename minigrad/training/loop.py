@@ -1,0 +1,378 @@
+"""The training loop: ``fit``."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minigrad import random
+from minigrad.device import array_module
+from minigrad.nn import Module
+from minigrad.nn.functional import cross_entropy
+from minigrad.nn.utils import clip_grad_norm_
+from minigrad.optim import Optimizer
+from minigrad.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
+from minigrad.training.evaluation import evaluate, on_device
+from minigrad.training.interrupt import Interruption
+from minigrad.training.metrics import Metrics, MetricSums
+from minigrad.training.progress import Progress
+from minigrad.training.run_folder import RunFolder
+
+__all__ = ["DivergedError", "History", "Interrupted", "fit"]
+
+
+class DivergedError(RuntimeError):
+    """The loss or the weights became infinite or NaN. The last checkpoint is from before."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, after a whole step. The message says how to continue."""
+
+
+@dataclass
+class History:
+    """What ``fit`` returns.
+
+    ``epochs``   one dictionary for each epoch, as in ``metrics.jsonl``
+    ``best``     the one with the best test accuracy (the lower loss among equals); None without a test loader
+    ``test``     metrics on the test loader at the end; None without one
+    ``steps``    updates of the parameters
+    ``seconds``  time in all epochs, interruptions not counted
+    ``run_dir``  the run folder, or None
+    """
+
+    epochs: list[dict[str, Any]]
+    best: dict[str, Any] | None
+    test: Metrics | None
+    steps: int
+    seconds: float
+    run_dir: Path | None
+
+
+def fit(
+    model: Module,
+    train_loader: Iterable,
+    test_loader: Iterable | None = None,
+    optimizer: Optimizer | None = None,
+    scheduler: LRScheduler | None = None,
+    *,
+    loss: Callable = cross_entropy,
+    epochs: int = 10,
+    scheduler_step: str = "auto",
+    clip_norm: float | None = None,
+    run_dir: str | os.PathLike | None = None,
+    resume: bool = False,
+    checkpoint_every: int | str = "60s",
+    max_steps: int | None = None,
+    progress: bool | str = True,
+    config: dict[str, Any] | None = None,
+) -> History:
+    """Train ``model`` on the batches ``(images, classes)`` of ``train_loader``, and evaluate it after every epoch.
+
+    ``loss``              ``loss(scores, classes)``, the mean over a batch
+    ``scheduler_step``    when the schedule is stepped: after every "epoch" or every "step"; "auto": OneCycleLR after every step
+    ``clip_norm``         the largest norm of all gradients together; None leaves them as they are
+    ``run_dir``           a new or empty folder for the records and checkpoints of this run; None keeps none
+    ``resume``            continue the run in ``run_dir`` from its last checkpoint, to the same bits as if it had never stopped:
+                          give the same model, loaders, optimizer and schedule, made anew
+    ``checkpoint_every``  steps (50), or seconds ("60s"), between checkpoints within an epoch; there is one after each epoch too
+    ``max_steps``         stop after so many steps in all
+    ``progress``          True: a bar on a terminal and in notebooks, else lines; False: silent
+    ``config``            anything that JSON can hold, kept in ``config.json`` and in the checkpoints
+
+    The first Ctrl-C ends the training after a whole step, saves a checkpoint and raises ``Interrupted``; the second one stops
+    at once. Raises DivergedError if the loss or a weight becomes infinite or NaN.
+    """
+    training = _Training(model, train_loader, test_loader, optimizer, scheduler, loss)
+    training.epochs, training.max_steps = _count(epochs, "epochs"), None if max_steps is None else _count(max_steps, "max_steps")
+    training.per_step = _per_step(scheduler_step, scheduler)
+    training.clip_norm = clip_norm
+    training.every = parse_interval(checkpoint_every)
+    training.progress = Progress(progress)
+    if run_dir is None and resume:
+        raise ValueError("resume=True needs run_dir=, the folder of the run to continue")
+    if resume:
+        training.folder = RunFolder.open(run_dir)
+        training.restore(training.folder.load_last())
+        training.folder.write_metrics(training.history)
+    elif run_dir is not None:
+        training.folder = RunFolder.create(run_dir, {} if config is None else config)
+        training.save()
+        training.folder.write_metrics([])
+    return training.run()
+
+
+class _Training:
+    """A training under way: what is trained, with what, and how far it is."""
+
+    def __init__(self, model, train_loader, test_loader, optimizer, scheduler, loss):
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"optimizer must be an Optimizer such as mg.optim.SGD, got {type(optimizer).__name__}")
+        if scheduler is not None and scheduler.optimizer is not optimizer:
+            raise ValueError("scheduler belongs to another optimizer")
+        self.model, self.train_loader, self.test_loader = model, train_loader, test_loader
+        self.optimizer, self.scheduler, self.loss = optimizer, scheduler, loss
+        self.folder: RunFolder | None = None
+        self.epoch, self.batch, self.step = 0, 0, 0  # whole epochs; batches of this epoch; batches in all
+        self.place: dict | None = None  # of the loader
+        self.sums = MetricSums()  # over the batches of this epoch
+        self.lr = optimizer.param_groups[0]["lr"]  # of the last step
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, Any] | None = None
+        self.seconds = 0.0  # spent in this epoch before it was resumed
+        self.tested: Metrics | None = None  # what the last evaluation gave, after step tested_step
+        self.tested_step = 0
+
+    # ---- the loop ------------------------------------------------------------------------------------------------------
+
+    def run(self) -> History:
+        self.started, self.saved_step, self.saved_time = time.perf_counter(), self.step, time.monotonic()
+        with Interruption() as self.ctrl_c:
+            try:
+                while self.epoch < self.epochs and not self.at_last_step():
+                    self.started = time.perf_counter()
+                    self.train_epoch()
+                    if self.batch < self.total() and self.at_last_step():
+                        self.save()
+                    else:
+                        self.finish_epoch()
+                test = self.evaluate()
+            finally:
+                self.progress.end()
+                self.draw()
+        seconds = sum(line["seconds"] for line in self.history) + (self.epoch_seconds() if self.batch else 0.0)
+        return History(self.history, self.best, test, self.step, seconds, None if self.folder is None else self.folder.path)
+
+    def at_last_step(self) -> bool:
+        return self.max_steps is not None and self.step >= self.max_steps
+
+    def total(self) -> float:
+        """Batches in an epoch; infinite if the loader does not say."""
+        return len(self.train_loader) if hasattr(self.train_loader, "__len__") else math.inf
+
+    def train_epoch(self) -> None:
+        """The rest of the epoch, or up to the last step."""
+        self.model.train()
+        total = self.total()
+        self.progress.begin(f"epoch {self.epoch + 1}/{self.epochs}", None if total == math.inf else total, self.batch)
+        batches = self.remaining_batches()
+        try:
+            for images, target in batches:
+                self.train_step(*on_device(self.model, images, target))
+                self.place = self.train_loader.state_dict() if hasattr(self.train_loader, "state_dict") else None
+                self.progress.step(self.sums, len(target))
+                self.stop_if_asked()
+                if self.checkpoint_is_due():
+                    self.save()
+                if self.at_last_step():
+                    break
+        finally:
+            if hasattr(batches, "close"):
+                batches.close()  # the loader's threads end now, not when the memory is collected
+
+    def remaining_batches(self) -> Iterator:
+        """The batches of this epoch from the next one on."""
+        loader = self.train_loader
+        if hasattr(loader, "set_epoch"):
+            loader.set_epoch(self.epoch)
+        batches = iter(loader)
+        if self.place is None:
+            for _ in range(self.batch):  # a loader that cannot start in the middle
+                next(batches, None)
+        return batches
+
+    def train_step(self, images, target) -> None:
+        self.optimizer.zero_grad()
+        scores = self.model(images)
+        loss = self.loss(scores, target)
+        value = loss.item()
+        self.lr = self.optimizer.param_groups[0]["lr"]
+        if not math.isfinite(value):
+            raise self.diverged(f"the loss is {value}")
+        loss.backward()
+        if self.clip_norm is not None:
+            clip_grad_norm_(self.model.parameters(), self.clip_norm)
+        self.optimizer.step()
+        if self.per_step:
+            self.scheduler.step()
+        self.sums.add(value, scores, target)
+        self.batch += 1
+        self.step += 1
+
+    def finish_epoch(self) -> None:
+        """Evaluate, step the schedule, record the epoch, save."""
+        test = self.evaluate()
+        train = self.sums.result()
+        if self.scheduler is not None and not self.per_step:
+            measure = (test or train).loss
+            self.scheduler.step(*((measure,) if isinstance(self.scheduler, ReduceLROnPlateau) else ()))
+        seconds = self.epoch_seconds()
+        line = {"epoch": self.epoch + 1, "steps": self.step, "lr": self.lr}
+        for part, metrics in (("train", train), ("test", test)):
+            if metrics is not None:
+                line |= {f"{part}_{name}": getattr(metrics, name) for name in ("loss", "top1", "top5")}
+        line |= {"seconds": round(seconds, 3), "images_per_second": round(train.n / max(seconds, 1e-9), 1)}
+        self.history.append(line)
+        self.epoch, self.batch, self.place, self.sums, self.seconds = self.epoch + 1, 0, None, MetricSums(), 0.0
+        improved = test is not None and (self.best is None or _quality(line) > _quality(self.best))
+        if improved:
+            self.best = line
+        if self.folder is not None:
+            if improved:
+                self.check_weights()
+                self.folder.save_best(self.model.state_dict(), line)
+            self.save()
+            self.folder.add_metrics(line)
+        self.progress.line(describe(line, self.epochs))
+
+    def evaluate(self) -> Metrics | None:
+        """Metrics on the test batches; those of the last time if there was no step since."""
+        if self.test_loader is None or (self.tested is not None and self.tested_step == self.step):
+            return self.tested
+        self.progress.begin("testing", len(self.test_loader) if hasattr(self.test_loader, "__len__") else None)
+        done = 0
+
+        def after_batch(sums: MetricSums) -> None:
+            nonlocal done
+            self.progress.step(sums, sums.n - done)
+            done = sums.n
+            self.stop_if_asked()
+
+        self.tested, self.tested_step = evaluate(self.model, self.test_loader, self.loss, after_batch=after_batch), self.step
+        return self.tested
+
+    def epoch_seconds(self) -> float:
+        """Time spent in this epoch, before and after it was resumed."""
+        return self.seconds + time.perf_counter() - self.started
+
+    # ---- stopping and saving -------------------------------------------------------------------------------------------
+
+    def stop_if_asked(self) -> None:
+        """Save and raise Interrupted if Ctrl-C was pressed; called between two steps."""
+        if not self.ctrl_c.requested:
+            return
+        self.progress.end()
+        place = f"after step {self.step} (epoch {min(self.epoch + 1, self.epochs)})"
+        if self.folder is None:
+            raise Interrupted(f"stopped {place}; nothing was saved, because there is no run_dir")
+        if self.epoch < self.epochs:
+            self.save()
+        raise Interrupted(f"stopped {place}; the checkpoint is {self.folder.last}")
+
+    def checkpoint_is_due(self) -> bool:
+        steps, seconds = self.every
+        return self.folder is not None and (
+            self.step - self.saved_step >= steps or time.monotonic() - self.saved_time >= seconds
+        )
+
+    def save(self) -> None:
+        """Write the checkpoint of the whole state, unless it is no good one."""
+        if self.folder is None:
+            return
+        self.check_weights()
+        self.folder.save_last(self.state())
+        self.saved_step, self.saved_time = self.step, time.monotonic()
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "rng": random.get_rng_state(),
+            "progress": {
+                "epoch": self.epoch,
+                "batch": self.batch,
+                "step": self.step,
+                "place": self.place,
+                "sums": self.sums.state_dict(),
+                "lr": self.lr,
+                "history": self.history,
+                "best": self.best,
+                "seconds": self.epoch_seconds() if self.batch else 0.0,
+            },
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from ``state()``."""
+        progress = state["progress"]
+        if (self.scheduler is None) != (state["scheduler"] is None):
+            raise ValueError("the run was saved with a schedule, or without one: give the same to continue it")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        if progress["place"] is not None:
+            self.train_loader.load_state_dict(progress["place"])
+        random.set_rng_state(state["rng"])
+        for name in ("epoch", "batch", "step", "place", "lr", "history", "best", "seconds"):
+            setattr(self, name, progress[name])
+        self.sums.load_state_dict(progress["sums"])
+
+    def check_weights(self) -> None:
+        """Raise DivergedError if a parameter or buffer is not finite: such a state must not replace a good one."""
+        for name, tensor in self.model.state_dict().items():
+            if tensor.data.dtype.kind == "f" and not bool(array_module(tensor.data).isfinite(tensor.data).all()):
+                raise self.diverged(f"{name} holds NaN or infinite values")
+
+    def diverged(self, what: str) -> DivergedError:
+        kept = "" if self.folder is None else f"; the last good checkpoint is {self.folder.last}"
+        return DivergedError(
+            f"{what} in step {self.step + 1} (epoch {self.epoch + 1}): lower the learning rate (now {self.lr:g}), or find the "
+            f"first bad value with mg.autograd.detect_anomaly() or --detect-anomaly{kept}"
+        )
+
+    def draw(self) -> None:
+        if self.folder is None or not self.history:
+            return
+        try:
+            if not self.folder.draw(self.history):
+                self.progress.line("no curves.png: matplotlib is not installed (pip install matplotlib)")
+        except OSError as error:
+            self.progress.line(f"no curves.png: {error}")
+
+
+def describe(line: dict[str, Any], epochs: int) -> str:
+    """One line of text for an epoch."""
+    width = len(str(epochs))
+    text = f"epoch {line['epoch']:>{width}}/{epochs}  loss {line['train_loss']:.3f}  accuracy {line['train_top1']:.2%}"
+    if "test_loss" in line:
+        text += f"  |  test loss {line['test_loss']:.3f}  accuracy {line['test_top1']:.2%}"
+    return f"{text}  |  lr {line['lr']:.2g}  {line['seconds']:.1f} s  {line['images_per_second']:,.0f} images/s"
+
+
+def _quality(line: dict[str, Any]) -> tuple[float, float]:
+    return line["test_top1"], -line["test_loss"]
+
+
+def parse_interval(value: int | str) -> tuple[float, float]:
+    """(steps, seconds) between checkpoints from a number of steps (50, "50") or of seconds ("60s"); the other is infinite."""
+    text = str(value).strip()
+    number, unit = (text[:-1], "s") if text.endswith("s") else (text, "")
+    try:
+        amount = float(number) if unit else int(number)
+    except ValueError:
+        amount = math.nan
+    if isinstance(value, bool) or not amount > 0:
+        raise ValueError(f'checkpoint_every must be a number of steps such as 50, or of seconds such as "60s", got {value!r}')
+    return (math.inf, amount) if unit else (amount, math.inf)
+
+
+def _per_step(scheduler_step: str, scheduler: LRScheduler | None) -> bool:
+    if scheduler_step not in ("auto", "epoch", "step"):
+        raise ValueError(f'scheduler_step must be "auto", "epoch" or "step", got {scheduler_step!r}')
+    return scheduler is not None and (
+        scheduler_step == "step" or (scheduler_step == "auto" and isinstance(scheduler, OneCycleLR))
+    )
+
+
+def _count(value: int, name: str) -> int:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+    return int(value)

@@ -1,0 +1,38 @@
+"""What every test gets: fixed seeds, and a failure if it leaves a switch of the framework turned."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+
+os.environ.setdefault("MPLBACKEND", "Agg")  # no window, before anything imports matplotlib
+
+import numpy as np
+import pytest
+
+import minigrad.random
+from minigrad.autograd import state
+
+
+@pytest.fixture(autouse=True)
+def _repeatable():
+    """Every generator starts from the same place; PyTorch, where it was imported, computes on one thread."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - for tests of what reads NumPy's global generator
+    minigrad.random.manual_seed(0)
+    if "torch" in sys.modules:
+        torch = sys.modules["torch"]
+        torch.manual_seed(0)
+        if torch.get_num_threads() != 1:
+            torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _no_leaks():
+    """Fails a test after which gradients are off, anomaly detection is on, or a module still counts as running."""
+    yield
+    left = (state.grad_enabled, state.anomaly, list(state.modules))
+    state.grad_enabled, state.anomaly = True, False
+    state.modules.clear()
+    assert left == (True, False, []), f"the test left (grad_enabled, anomaly, modules) at {left}"
