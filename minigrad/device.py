@@ -94,7 +94,9 @@ def move(x, where: str | Device):
 
 def to_numpy(x) -> np.ndarray:
     """The array ``x`` as a NumPy array (itself if it is one)."""
-    return x if isinstance(x, np.ndarray) else x.get(order="A")
+    if isinstance(x, (np.ndarray, np.generic)):
+        return np.asarray(x)
+    return x.get(order="A")
 
 
 def cuda_is_available() -> bool:

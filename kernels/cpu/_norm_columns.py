@@ -63,7 +63,7 @@ def _block_moments(x, means, squares, m, rows, width, block, blocks):
         _moments_of(x[i, k * block : min(rows, (k + 1) * block)], means[i, k], squares[i, k])
 
 
-@device_function
+@device_function(reassociate=False)
 def _moments_of(x, mean, square):
     rows, width = x.shape
     for c in range(width):
@@ -99,7 +99,7 @@ def _forward(y, x, mean, scale, shift, m, rows, width, block, blocks):
             _forward_row(y[i, row], x[i, row], mean[i], scale[i], shift[i])
 
 
-@device_function
+@device_function(reassociate=False)
 def _forward_row(y, x, mean, scale, shift):
     for c in range(y.size):
         y[c] = (x[c] - mean[c]) * scale[c] + shift[c]
@@ -125,7 +125,7 @@ def _block_sums(gy, x, mean, gbias, gweight, m, rows, width, block, blocks):
         _sums_of(gy[i, start:stop], x[i, start:stop], mean[i], gbias[i, k], gweight[i, k])
 
 
-@device_function
+@device_function(reassociate=False)
 def _sums_of(gy, x, mean, gbias, gweight):
     rows, width = x.shape
     for c in range(width):
@@ -157,7 +157,7 @@ def _backward(gx, gy, x, scale, mean, offset, slope, m, rows, width, block, bloc
             _backward_row(gx[i, row], gy[i, row], x[i, row], scale[i], mean[i], offset[i], slope[i])
 
 
-@device_function
+@device_function(reassociate=False)
 def _backward_row(gx, gy, x, scale, mean, offset, slope):
     for c in range(gx.size):
         gx[c] = gy[c] * scale[c] - offset[c] - (x[c] - mean[c]) * slope[c]

@@ -20,7 +20,7 @@ def combine(mean, var, means, squares, m, b, size, block):
         mean[i, j], var[i, j] = _combined(means[i, :, :, j], squares[i, :, :, j], size, block)
 
 
-@device_function
+@device_function(reassociate=False)
 def _combined(means, squares, size, block):
     parts, fold, length = means.shape
     total = 0.0

@@ -16,6 +16,7 @@ from ._norm_combine import combine
 __all__ = ["backward", "forward", "moments", "sums"]
 
 BLOCK = 16384  # elements of a task, at least
+LANES = 16  # partial sums side by side: a sum of its own for each makes vector code, in an order that is written here
 CHUNK = 2048  # elements of a vector in a task, at most
 
 
@@ -40,32 +41,45 @@ def moments(x):
     """Mean and biased variance (M, B)."""
     s = _shape(x)
     means, squares = np.empty((2, s.m, s.chunks, 1, s.b, 1))
-    _chunk_moments(x.reshape(s.m, s.b, s.length), means, squares, *s, work=4 * x.size)
+    lanes = np.empty((s.blocks * s.b * s.chunks, LANES))
+    _chunk_moments(x.reshape(s.m, s.b, s.length), means, squares, lanes, *s, work=4 * x.size)
     mean, var = np.empty((2, s.m, s.b), x.dtype)
     combine(mean, var, means, squares, s.m, s.b, s.length, s.chunk, work=4 * means.size)
     return mean, var
 
 
 @kernel
-def _chunk_moments(x, means, squares, m, b, length, block, chunk, blocks, chunks):
+def _chunk_moments(x, means, squares, lanes, m, b, length, block, chunk, blocks, chunks):
     for task in prange(blocks * b * chunks):
         i, j, k = task // (b * chunks), task // chunks % b, task % chunks
         start, stop = k * chunk, min(length, (k + 1) * chunk)
         for v in range(i * block, min(m, (i + 1) * block)):
-            means[v, k, 0, j, 0], squares[v, k, 0, j, 0] = _moments_of(x[v, j, start:stop])
+            means[v, k, 0, j, 0], squares[v, k, 0, j, 0] = _moments_of(x[v, j, start:stop], lanes[task])
 
 
-@device_function
-def _moments_of(x):
-    mean = 0.0
-    for i in range(x.size):
-        mean += x[i]
-    mean *= 1.0 / x.size
-    square = 0.0
-    for i in range(x.size):
-        deviation = x[i] - mean
-        square += deviation * deviation
-    return mean, square
+@device_function(reassociate=False)
+def _moments_of(x, lanes):
+    lanes[:] = 0.0
+    for start in range(0, x.size, LANES):
+        part = x[start : start + LANES]
+        for i in range(part.size):
+            lanes[i] += part[i]
+    mean = _total(lanes) * (1.0 / x.size)
+    lanes[:] = 0.0
+    for start in range(0, x.size, LANES):
+        part = x[start : start + LANES]
+        for i in range(part.size):
+            deviation = part[i] - mean
+            lanes[i] += deviation * deviation
+    return mean, _total(lanes)
+
+
+@device_function(reassociate=False)
+def _total(lanes):
+    total = 0.0
+    for i in range(LANES):
+        total += lanes[i]
+    return total
 
 
 def forward(x, mean, rstd, weight, bias):
@@ -88,7 +102,7 @@ def _forward(y, x, mean, rstd, weight, bias, m, b, length, block, chunk, blocks,
             _forward_chunk(y[v, j, start:stop], x[v, j, start:stop], mean[v, j], rstd[v, j], w, shift)
 
 
-@device_function
+@device_function(reassociate=False)
 def _forward_chunk(y, x, mean, rstd, weight, bias):
     for c in range(y.size):
         y[c] = (x[c] - mean) * (rstd * weight[c]) + bias[c]
@@ -101,32 +115,46 @@ def sums(gy, x, mean, rstd, weight):
     totals, projections = np.empty((2, s.m, s.b, s.chunks))
     vectors = (array.reshape(s.m, s.b, s.length) for array in (gy, x))
     factors = (np.ascontiguousarray(array) for array in (mean, rstd, weight))
-    _chunk_sums(*vectors, *factors, gbias, gweight, totals, projections, *s, work=6 * x.size)
+    lanes = np.empty((s.blocks * s.b * s.chunks, 2, LANES))
+    _chunk_sums(*vectors, *factors, gbias, gweight, totals, projections, lanes, *s, work=6 * x.size)
     return gweight.sum(axis=0), gbias.sum(axis=0), totals.sum(axis=2), projections.sum(axis=2)
 
 
 @kernel
-def _chunk_sums(gy, x, mean, rstd, weight, gbias, gweight, totals, projections, m, b, length, block, chunk, blocks, chunks):
+def _chunk_sums(
+    gy, x, mean, rstd, weight, gbias, gweight, totals, projections, lanes, m, b, length, block, chunk, blocks, chunks
+):
     for task in prange(blocks * b * chunks):
         i, j, k = task // (b * chunks), task // chunks % b, task % chunks
         start, stop = k * chunk, min(length, (k + 1) * chunk)
-        w, gb, gw = weight[j, start:stop], gbias[i, j, start:stop], gweight[i, j, start:stop]
+        gradients = gbias[i, j, start:stop], gweight[i, j, start:stop]
         for v in range(i * block, min(m, (i + 1) * block)):
-            gy_v, x_v, mean_v, rstd_v = gy[v, j, start:stop], x[v, j, start:stop], np.float64(mean[v, j]), np.float64(rstd[v, j])
-            totals[v, j, k], projections[v, j, k] = _sums_of(gy_v, x_v, mean_v, rstd_v, w, gb, gw)
+            vectors = gy[v, j, start:stop], x[v, j, start:stop], weight[j, start:stop]
+            statistics = np.float64(mean[v, j]), np.float64(rstd[v, j])
+            totals[v, j, k], projections[v, j, k] = _sums_of(*vectors, *statistics, *gradients, lanes[task, 0], lanes[task, 1])
 
 
-@device_function
-def _sums_of(gy, x, mean, rstd, weight, gbias, gweight):
-    total = projection = 0.0
-    for c in range(x.size):
-        g = np.float64(gy[c])
-        product = g * ((x[c] - mean) * rstd)
-        gbias[c] += g
-        gweight[c] += product
-        total += g * weight[c]
-        projection += product * weight[c]
-    return total, projection
+@device_function(reassociate=False)
+def _sums_of(gy, x, weight, mean, rstd, gbias, gweight, total, projection):
+    total[:] = 0.0
+    projection[:] = 0.0
+    for start in range(0, x.size, LANES):
+        stop = start + LANES
+        parts = gy[start:stop], x[start:stop], weight[start:stop], gbias[start:stop], gweight[start:stop]
+        _add_products(*parts, mean, rstd, total, projection)
+    return _total(total), _total(projection)
+
+
+@device_function(reassociate=False)
+def _add_products(gy, x, weight, gbias, gweight, mean, rstd, total, projection):
+    for i in range(gy.size):
+        g = np.float64(gy[i])
+        xhat = (x[i] - mean) * rstd
+        gbias[i] += g
+        gweight[i] += g * xhat
+        g *= weight[i]
+        total[i] += g
+        projection[i] += g * xhat
 
 
 def backward(gy, x, mean, rstd, weight, offset, slope):
@@ -150,7 +178,7 @@ def _backward(gx, gy, x, weight, mean, rstd, offset, slope, m, b, length, block,
             _backward_chunk(*vectors, w, mean[v, j], rstd[v, j], offset[v, j], slope[v, j])
 
 
-@device_function
+@device_function(reassociate=False)
 def _backward_chunk(gx, gy, x, weight, mean, rstd, offset, slope):
     for c in range(gx.size):
         gx[c] = gy[c] * (rstd * weight[c]) - offset - (x[c] - mean) * slope

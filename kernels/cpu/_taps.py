@@ -69,7 +69,7 @@ def _resample(x, y, totals, row_start, row_index, row_weight, column_start, colu
         )
 
 
-@device_function
+@device_function(reassociate=False)
 def _resample_line(x, line, total, row_index, row_weight, first, last, column_start, column_index, column_weight):
     channels = total.size
     for j in range(line.shape[0]):

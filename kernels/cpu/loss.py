@@ -1,6 +1,7 @@
 """Softmax and cross-entropy in one. See ``kernels/reference/loss.py`` for the formulas.
 
-A loss is a small part of a training step, so the arithmetic is float64 for float32 logits too.
+A loss is a small part of a training step, so the arithmetic is float64 for float32 logits too. As in all kernels, no sum adds
+two products: the compiler may round one product and sum at once, and which one would be its choice.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ def cross_entropy_forward(
     logits: np.ndarray, target: np.ndarray, weight: np.ndarray | None, ignore_index: int, label_smoothing: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """See reference. One task for each row."""
-    logits = np.ascontiguousarray(logits)
-    m, count = logits.shape
+    logits, target = np.ascontiguousarray(logits), np.ascontiguousarray(target)
+    m = len(logits)
     losses, logsumexp = np.empty(m, logits.dtype), np.empty(m)
-    w = _class_weights(weight, count)
-    target = np.ascontiguousarray(target)
-    _forward(losses, logsumexp, logits, target, w, ignore_index, float(label_smoothing), m, work=EXPONENTIAL * logits.size)
+    sharp, smooth = _class_weights(weight, logits.shape[1], label_smoothing)
+    work = EXPONENTIAL * logits.size
+    _forward(losses, logsumexp, logits, target, sharp, smooth, ignore_index, label_smoothing != 0, m, work=work)
     return losses, logsumexp
 
 
@@ -40,37 +41,30 @@ def cross_entropy_backward(
 ) -> np.ndarray:
     """See reference. One task for each row."""
     glosses, logits, target = (np.ascontiguousarray(array) for array in (glosses, logits, target))
-    m, count = logits.shape
     glogits = np.empty_like(logits)
-    w = _class_weights(weight, count)
-    _backward(
-        glogits,
-        glosses,
-        logits,
-        logsumexp,
-        target,
-        w,
-        float(w.sum()),
-        ignore_index,
-        float(label_smoothing),
-        m,
-        work=EXPONENTIAL * logits.size,
-    )
+    sharp, smooth = _class_weights(weight, logits.shape[1], label_smoothing)
+    work = EXPONENTIAL * logits.size
+    _backward(glogits, glosses, logits, logsumexp, target, sharp, smooth, smooth.sum(), ignore_index, len(logits), work=work)
     return glogits
 
 
-def _class_weights(weight, count):
-    return np.ones(count) if weight is None else weight.astype(np.float64)
+def _class_weights(weight, count, smoothing):
+    """What -log p of a class counts in a loss: ``sharp`` of the target, and besides ``smooth`` of every class."""
+    weight = np.ones(count) if weight is None else weight.astype(np.float64)
+    return (1 - smoothing) * weight, smoothing / max(count, 1) * weight
 
 
 @kernel
-def _forward(losses, logsumexp, logits, target, weight, ignore_index, smoothing, m):
+def _forward(losses, logsumexp, logits, target, sharp, smooth, ignore_index, smoothed, m):
     for i in prange(m):
         logsumexp[i] = _logsumexp(logits[i])
-        losses[i] = 0.0 if target[i] == ignore_index else _loss(logits[i], logsumexp[i], target[i], weight, smoothing)
+        if target[i] == ignore_index:
+            losses[i] = 0
+        else:
+            losses[i] = _loss(logits[i], logsumexp[i], target[i], sharp, smooth, smoothed)
 
 
-@device_function
+@device_function(reassociate=False)
 def _logsumexp(x):
     largest = np.float64(x[0])
     for k in range(x.size):
@@ -82,34 +76,27 @@ def _logsumexp(x):
     return largest + math.log(total)
 
 
-@device_function
-def _loss(x, logsumexp, target, weight, smoothing):
-    loss = (1 - smoothing) * weight[target] * (logsumexp - x[target])
-    if smoothing != 0:
-        spread = 0.0
+@device_function(reassociate=False)
+def _loss(x, logsumexp, target, sharp, smooth, smoothed):
+    spread = 0.0
+    if smoothed:
         for k in range(x.size):
-            spread += weight[k] * (logsumexp - x[k])
-        loss += smoothing / x.size * spread
-    return loss
+            spread += smooth[k] * (logsumexp - x[k])
+    return sharp[target] * (logsumexp - x[target]) + spread
 
 
 @kernel
-def _backward(glogits, glosses, logits, logsumexp, target, weight, weight_sum, ignore_index, smoothing, m):
+def _backward(glogits, glosses, logits, logsumexp, target, sharp, smooth, smooth_sum, ignore_index, m):
     for i in prange(m):
         if target[i] == ignore_index:
             glogits[i] = 0
         else:
-            g = np.float64(glosses[i])
-            _row_gradient(glogits[i], g, logits[i], logsumexp[i], target[i], weight, weight_sum, smoothing)
+            _row_gradient(glogits[i], glosses[i], logits[i], logsumexp[i], target[i], sharp, smooth, smooth_sum)
 
 
-@device_function
-def _row_gradient(glogits, g, x, logsumexp, target, weight, weight_sum, smoothing):
-    true_weight = (1 - smoothing) * weight[target]
-    share = smoothing / x.size
+@device_function(reassociate=False)
+def _row_gradient(glogits, g, x, logsumexp, target, sharp, smooth, smooth_sum):
+    total = sharp[target] + smooth_sum
     for k in range(x.size):
-        p = math.exp(x[k] - logsumexp)
-        gradient = true_weight * (p - 1.0 if k == target else p)
-        if smoothing != 0:
-            gradient += share * (weight_sum * p - weight[k])
-        glogits[k] = g * gradient
+        share = sharp[k] + smooth[k] if k == target else smooth[k]
+        glogits[k] = g * (math.exp(x[k] - logsumexp) * total - share)

@@ -101,7 +101,7 @@ def _response(x, y, scale, before, after, alpha, beta, k, blocks):
             _respond(x[pixel], y[pixel], scale[pixel], before, after, alpha, beta, k)
 
 
-@device_function
+@device_function(reassociate=False)
 def _respond(x, y, scale, before, after, alpha, beta, k):
     channels = x.size
     for c in range(channels):
@@ -123,7 +123,7 @@ def _response_gradient(gy, x, scale, gx, shares, before, after, factor, beta, bl
             _respond_gradient(gy[pixel], x[pixel], scale[pixel], gx[pixel], shares[block], before, after, factor, beta)
 
 
-@device_function
+@device_function(reassociate=False)
 def _respond_gradient(gy, x, scale, gx, share, before, after, factor, beta):
     channels = x.size
     _negative_power(scale, beta, gx)
@@ -135,19 +135,19 @@ def _respond_gradient(gy, x, scale, gx, share, before, after, factor, beta):
         _subtract_product(gx[start:stop], x[start:stop], share[start + shift : stop + shift])
 
 
-@device_function
+@device_function(reassociate=False)
 def _add_squares(total, x):
     for c in range(total.size):
         total[c] += x[c] * x[c]
 
 
-@device_function
+@device_function(reassociate=False)
 def _subtract_product(total, x, y):
     for c in range(total.size):
         total[c] -= x[c] * y[c]
 
 
-@device_function
+@device_function(reassociate=False)
 def _negative_power(values, exponent, out):
     """out = values ** -exponent. Square roots are vector instructions, a general power is not: 3/4 is AlexNet's exponent."""
     if exponent == 0.75:

@@ -33,8 +33,8 @@ def sgd_momentum(
     p, g, v = flat if velocity is not None else (*flat, flat[0][:0])
     mode = PLAIN if velocity is None else FIRST if first else NEXT
     number = parameter.dtype.type  # a Python float would make float32 arithmetic float64
-    factors = [number(f) for f in (lr, momentum, 1 - dampening, weight_decay, -1 if maximize else 1)]
-    _sgd(p, g, v, *factors, bool(nesterov), mode, p.size, -(-p.size // BLOCK), work=4 * p.size)
+    factors = [number(factor) for factor in (lr, momentum, dampening, weight_decay)]
+    _sgd(p, g, v, *factors, bool(nesterov), bool(maximize), mode, p.size, -(-p.size // BLOCK), work=4 * p.size)
     if copied:
         parameter[...] = p.reshape(parameter.shape)
         if velocity is not None:
@@ -52,31 +52,33 @@ def _flat_views(arrays):
 
 
 @kernel
-def _sgd(p, g, v, lr, momentum, fresh, decay, sign, nesterov, mode, size, blocks):
+def _sgd(p, g, v, lr, momentum, dampening, decay, nesterov, maximize, mode, size, blocks):
     for block in prange(blocks):
         start, stop = block * BLOCK, min(size, (block + 1) * BLOCK)
         if mode == PLAIN:
-            _sgd_block(p[start:stop], g[start:stop], lr, decay, sign)
+            _plain_block(p[start:stop], g[start:stop], lr, decay, maximize)
         else:
-            first = mode == FIRST
-            _momentum_block(p[start:stop], g[start:stop], v[start:stop], lr, momentum, fresh, decay, sign, nesterov, first)
+            arrays = p[start:stop], g[start:stop], v[start:stop]
+            _momentum_block(*arrays, lr, momentum, dampening, decay, nesterov, maximize, mode == FIRST)
 
 
-@device_function
-def _sgd_block(p, g, lr, decay, sign):
+@device_function(reassociate=False)
+def _plain_block(p, g, lr, decay, maximize):
     for i in range(p.size):
-        p[i] -= lr * _decayed(p[i], g[i], decay, sign)
+        p[i] -= lr * _direction(p[i], g[i], decay, maximize)
 
 
-@device_function
-def _momentum_block(p, g, v, lr, momentum, fresh, decay, sign, nesterov, first):
+@device_function(reassociate=False)
+def _momentum_block(p, g, v, lr, momentum, dampening, decay, nesterov, maximize, first):
     for i in range(p.size):
-        step = _decayed(p[i], g[i], decay, sign)
-        velocity = step if first else momentum * v[i] + fresh * step
+        step = _direction(p[i], g[i], decay, maximize)
+        damped = step if dampening == 0 else step - dampening * step  # no sum adds two products, see loss.py
+        velocity = step if first else damped + momentum * v[i]
         v[i] = velocity
         p[i] -= lr * (step + momentum * velocity if nesterov else velocity)
 
 
-@device_function
-def _decayed(p, g, decay, sign):
-    return sign * g if decay == 0 else sign * g + decay * p
+@device_function(reassociate=False)
+def _direction(p, g, decay, maximize):
+    g = -g if maximize else g
+    return g if decay == 0 else g + decay * p

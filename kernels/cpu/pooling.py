@@ -148,7 +148,7 @@ def _max_pool(x, y, indices, pixels, row_start, row_index, column_start, column_
         _max_line(x[image], y[image, i], indices[image, i], pixels[task], rows, column_start, column_index, w)
 
 
-@device_function
+@device_function(reassociate=False)
 def _max_line(x, line, winners, pixels, rows, column_start, column_index, w):
     for j in range(line.shape[0]):
         count = 0
@@ -165,7 +165,7 @@ def _max_line(x, line, winners, pixels, rows, column_start, column_index, w):
             _max_of_four(x, p, q, r, s, line[j], winners[j], t == 0)
 
 
-@device_function
+@device_function(reassociate=False)
 def _max_of_four(x, p, q, r, s, best, winner, first):
     """Four pixels at once, so that the largest value so far stays in a register for four comparisons."""
     xp, xq, xr, xs = x[p], x[q], x[r], x[s]
@@ -180,7 +180,7 @@ def _max_of_four(x, p, q, r, s, best, winner, first):
         winner[c] = where
 
 
-@device_function
+@device_function(reassociate=False)
 def _larger(value, where, new, new_where):
     wins = (new > value) | (new != new)
     return new if wins else value, new_where if wins else where
@@ -193,7 +193,7 @@ def _scatter(gx, gy, indices, n, group, groups):
         _scatter_image(gx[image], gy[image], indices[image], start, min(start + group, gx.shape[2]))
 
 
-@device_function
+@device_function(reassociate=False)
 def _scatter_image(gx, gy, indices, start, stop):
     for pixel in range(gy.shape[0]):
         for c in range(start, stop):

@@ -6,13 +6,12 @@ A record is one label byte (CIFAR-100: two, coarse and fine) and 3,072 pixel byt
 from __future__ import annotations
 
 import os
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
+from minigrad.data.archive import read_members
 from minigrad.data.download import RemoteFile, download, how_to_get
 from minigrad.data.files import DataError, MissingDataError, at_end, data_root, fill, find_file, open_data
 from minigrad.data.images import ImageDataset
@@ -20,7 +19,7 @@ from minigrad.data.images import ImageDataset
 __all__ = ["CIFAR10", "CIFAR100"]
 
 PIXELS = 3 * 32 * 32
-SLACK = 4 << 20  # bytes that an archive may hold beside its records: tar headers and texts
+SLACK = 4 << 20  # bytes that an archive may hold beside its records: headers and texts
 
 
 class CIFAR10(ImageDataset):
@@ -58,12 +57,15 @@ class CIFAR10(ImageDataset):
         transform: Callable | None = None,
         download: bool = False,
     ):
-        root = data_root(root)
+        root, size = data_root(root), self.records[0 if train else 1] * self._record_size()
         paths = self._find_batches(root, train)
         if paths is not None:
-            parts = [self._read_batch(path, train) for path in paths]
+            files = [self._read_batch(path, size) for path in paths]
         else:
-            parts = self._read_archive(self._find_archive(root, train, download), train)
+            archive = self._find_archive(root, train, download)
+            files = self._read_archive(archive, train, size)
+            paths = [archive] * len(files)
+        parts = [self._parse(data, path) for data, path in zip(files, paths, strict=True)]
         images = np.concatenate([images for images, _ in parts]).transpose(0, 3, 1, 2)
         labels = np.concatenate([labels for _, labels in parts])
         mean, std = self.constants
@@ -99,64 +101,33 @@ class CIFAR10(ImageDataset):
         return found
 
     @classmethod
-    def _read_batch(cls, path: Path, train: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _read_batch(cls, path: Path, size: int) -> np.ndarray:
         with open_data(path) as stream:
-            part = cls._read_records(stream, train, path)
+            data = fill(stream, np.empty(size, np.uint8), path)
             at_end(stream, path)
-        return part
+        return data
 
     @classmethod
-    def _read_archive(cls, path: Path, train: bool) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The wanted members, found by their exact names and sizes; the archive is read once, front to back, up to a limit."""
-        wanted = {f"{cls.folder}/{name}": None for name in cls.batches[0 if train else 1]}
-        size = cls.records[0 if train else 1] * cls._record_size()
-        limit = (
-            sum(len(names) * count for names, count in zip(cls.batches, cls.records, strict=True)) * cls._record_size() + SLACK
-        )
-        try:
-            with open_data(path) as stream, tarfile.open(fileobj=_Capped(stream, limit, path), mode="r|", bufsize=1 << 18) as tar:
-                for member in tar:
-                    name = member.name.removeprefix("./")
-                    if name not in wanted or wanted[name] is not None:
-                        continue
-                    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.size != size:
-                        raise DataError(f"{path} is not {cls.archive.name}: {name} in it is no file of {size:,} bytes")
-                    wanted[name] = cls._read_records(tar.extractfile(member), train, path)
-        except tarfile.TarError as error:
-            raise DataError(f"{path} is not a readable tar archive: {error}") from None
-        missing = [name for name, part in wanted.items() if part is None]
-        if missing:
-            raise DataError(f"{path} is not {cls.archive.name}, or it is truncated: {missing[0]} is not in it")
-        return list(wanted.values())
+    def _read_archive(cls, path: Path, train: bool, size: int) -> list[np.ndarray]:
+        files = sum(len(names) * count for names, count in zip(cls.batches, cls.records, strict=True))
+        names = [f"{cls.folder}/{name}" for name in cls.batches[0 if train else 1]]
+        return read_members(path, names, size, limit=files * cls._record_size() + SLACK)
 
     @classmethod
     def _record_size(cls) -> int:
         return len(cls.label_names) + PIXELS
 
     @classmethod
-    def _read_records(cls, stream: BinaryIO, train: bool, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        """Images (n, 32, 32, 3) and labels (n,) of one file; the bytes are checked for their number and the labels' range."""
-        rows = fill(stream, np.empty((cls.records[0 if train else 1], cls._record_size()), np.uint8), path)
+    def _parse(cls, data: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        """Images (n, 32, 32, 3) and labels (n,) from the bytes of one file; raises DataError for a label out of range."""
+        rows = data.reshape(-1, cls._record_size())
         for column, (what, classes) in enumerate(cls.label_names):
             highest = rows[:, column].max()
             if highest >= classes:
                 raise DataError(f"{path} holds the {what} {highest}, {cls.__name__} has {classes}: it is damaged or another file")
+        labels = rows[:, len(cls.label_names) - 1].astype(np.int64)
         planes = rows[:, len(cls.label_names) :].reshape(-1, 3, 32, 32)
-        return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), rows[:, len(cls.label_names) - 1].astype(np.int64)
-
-
-class _Capped:
-    """A stream that gives at most ``limit`` bytes, then raises DataError: a small archive cannot unpack without end."""
-
-    def __init__(self, stream: BinaryIO, limit: int, path: Path):
-        self.stream, self.limit, self.left, self.path = stream, limit, limit, path
-
-    def read(self, size: int) -> bytes:
-        chunk = self.stream.read(min(size, self.left + 1))
-        self.left -= len(chunk)
-        if self.left < 0:
-            raise DataError(f"{self.path} unpacks to more than {self.limit:,} bytes: it is damaged or another file")
-        return chunk
+        return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels
 
 
 class CIFAR100(CIFAR10):

@@ -52,10 +52,15 @@ def load(owner: str, targets: dict[str, Tensor], optional: set[str], state_dict:
 
 
 def _array(value):
-    """The array in a value of a state dict, or None if it is no tensor."""
-    value = value.data if isinstance(value, Tensor) else value
-    value = np.asarray(value) if isinstance(value, (int, float, np.generic)) else value
-    return value if hasattr(value, "dtype") and hasattr(value, "strides") and hasattr(value, "shape") else None
+    """The array in a value of a state dict (a Tensor, an array, a number, another library's tensor), or None."""
+    if isinstance(value, Tensor):
+        return value.data
+    if isinstance(value, (int, float)) or hasattr(value, "__array__"):
+        try:
+            return value if hasattr(value, "__cuda_array_interface__") else np.asarray(value)
+        except (TypeError, ValueError, RuntimeError):  # such as a tensor that NumPy has no dtype for
+            return None
+    return None
 
 
 def _fault(target: Tensor, value) -> str | None:

@@ -205,15 +205,12 @@ class _ParameterContainer(Module):
     def __len__(self) -> int:
         return len(self._parameters)
 
-    def __repr__(self) -> str:
-        def describe(p: Parameter) -> str:
-            size = "x".join(map(str, p.shape))
+    def extra_repr(self) -> str:
+        lines = []
+        for name, p in self._parameters.items():
             place = f" ({p.device})" if p.is_cuda else ""
-            return f"Parameter containing: [mg.{p.dtype} of size {size}{place}]"
-
-        if not self._parameters:
-            return f"{self._get_name()}()"
-        return indented(self._get_name(), [f"({name}): {describe(p)}" for name, p in self._parameters.items()])
+            lines.append(f"  ({name}): Parameter containing: [mg.{p.dtype} of size {'x'.join(map(str, p.shape))}{place}]")
+        return "\n".join(lines)
 
 
 class ParameterList(_ParameterContainer):

@@ -75,7 +75,7 @@ class Module(ModuleTree):
                 continue
             if not with_kwargs:
                 args = changed if isinstance(changed, tuple) else (changed,)
-            elif isinstance(changed, tuple) and len(changed) == 2:
+            elif isinstance(changed, tuple) and len(changed) == 2 and isinstance(changed[1], dict):
                 args, kwargs = changed
             else:
                 raise TypeError(f"a forward pre-hook with kwargs must return None or (args, kwargs), got {changed!r}")

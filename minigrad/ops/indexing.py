@@ -148,8 +148,8 @@ def getitem(x: Tensor, index) -> Tensor:
 
 
 @op
-def setitem(x: Tensor, index, value) -> None:
-    """``x[index] = value``, in place: ``value`` (a number, an array or a tensor) is broadcast to the shape of ``x[index]``.
+def setitem(x: Tensor, index, value) -> Tensor:
+    """``x[index] = value`` in place; returns x. ``value`` (a number, an array or a tensor) is broadcast to the shape of ``x[index]``.
 
     Where positions repeat the last value stays, and only that one receives a gradient.
     """
@@ -179,7 +179,7 @@ def setitem(x: Tensor, index, value) -> None:
             gvalue = _fold(gvalue, shape)
         return gx, gvalue
 
-    record_inplace(x, (x, tensor), backward)
+    return record_inplace(x, (x, tensor), backward)
 
 
 def _value(x: Tensor, value):

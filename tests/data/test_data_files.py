@@ -295,6 +295,16 @@ def test_tar_with_hostile_names_touches_nothing(tmp_path):
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "b", TinyCIFAR10.archive.name]
 
 
+@pytest.mark.parametrize("name", ["other", f"{TinyCIFAR10.folder}/test_batch.bin"])
+@pytest.mark.parametrize("size", [2**62, 2**40, -5])
+def test_member_that_claims_a_huge_size(tmp_path, name, size):
+    """tarfile skips such a member block by block, for years if nobody stops it."""
+    info = tarfile.TarInfo(name)
+    info.size = size
+    header = info.tobuf(tarfile.GNU_FORMAT)
+    archive_error(tmp_path, header + bytes(5000), "beyond its end|no file of 12,292 bytes|not a readable|not in it")
+
+
 @pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
 def test_archive_bomb_is_stopped_at_the_known_size(tmp_path, format):
     """A header may ask tarfile to read a long name of any size into memory; the stream ends before that."""

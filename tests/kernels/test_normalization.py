@@ -309,7 +309,9 @@ def test_response_cpu(shape, size, beta, dtype):
     assert_close(y, expected_y, (roundings + 4) * eps(dtype) * abs(expected_y), dtype)
     gx = cpu.local_response_norm_backward(gy, x, scale, size, 0.3, beta)
     expected = reference.local_response_norm_backward(gy, x, scale, size, 0.3, beta)
-    terms = abs(gy) + size * 0.6 * beta * abs(x) * (abs(gy) * abs(x)).max(axis=1, initial=0, keepdims=True)  # scale is 1.5 or more
+    terms = abs(gy) + size * 0.6 * beta * abs(x) * (abs(gy) * abs(x)).max(
+        axis=1, initial=0, keepdims=True
+    )  # scale is 1.5 or more
     assert_close(gx, expected, (roundings + 4) * eps(dtype) * terms, dtype)
     assert_channels_last(y, scale, gx)
 

@@ -40,7 +40,7 @@ import minigrad.ops
 __all__ = ["Case", "Draw", "Error", "Raw", "const"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """One call of an op and how to judge it. The fields from ``torch`` on are given by keyword."""
 
@@ -72,13 +72,14 @@ class Case:
     def name(self) -> str:
         return f"{self.op}-{self.id.replace(' ', '_')}"
 
+    @functools.cache  # noqa: B019 - the table lives as long as the program
     def draw(self) -> tuple[tuple, dict]:
-        """The positional and keyword arguments as arrays; the same ones at every call."""
+        """The positional and keyword arguments as arrays, which stay as they are."""
         args = self.args(Draw(self.name))
         return (args[:-1], args[-1]) if isinstance(args[-1], dict) else (args, {})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Error:
     """One wrong call of an op, and the exception that must come."""
 

@@ -33,7 +33,11 @@ def _entry(rng: np.random.Generator, kind: str, n: int, arrays: int, unique: boo
     if kind == "slice":
         return slice(*(None if rng.random() < 0.3 else int(rng.integers(-n, n + 1)) for _ in range(2)), int(rng.integers(1, 3)))
     if kind == "mask":
-        return np.arange(n) % 2 == rng.integers(0, 2) if unique else np.array([True] * min(arrays, n) + [False] * (n - min(arrays, n)))
+        return (
+            np.arange(n) % 2 == rng.integers(0, 2)
+            if unique
+            else np.array([True] * min(arrays, n) + [False] * (n - min(arrays, n)))
+        )
     if kind in ("array", "list", "matrix"):
         if unique:
             return rng.permutation(n)[: min(2, n)]
