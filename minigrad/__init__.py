@@ -62,7 +62,6 @@ from minigrad.ops import (
     clamp,
     clamp_,
     clone,
-    concat,
     conv2d,
     conv_transpose2d,
     cos,
@@ -191,6 +190,7 @@ inf, nan, pi = _np.inf, _np.nan, _np.pi
 Size = tuple
 channels_last, contiguous_format, preserve_format = "channels_last", "contiguous_format", "preserve_format"  # memory orders
 inference_mode = no_grad
+concat = cat
 autograd.grad, autograd.gradcheck = grad, gradcheck  # PyTorch's places for them
 
 

@@ -14,7 +14,7 @@ from minigrad.data.folder import ImageFolder
 from minigrad.data.images import ImageDataset, held_out_fifth
 from minigrad.data.mnist import KMNIST, MNIST, FashionMNIST
 
-__all__ = ["create", "list_names"]
+__all__ = ["create", "list_names", "resolve_name"]
 
 FILES = {cls.collection: cls for cls in (MNIST, FashionMNIST, KMNIST, CIFAR10, CIFAR100)}
 NAMES = ("digits", *FILES, "folder")
@@ -45,7 +45,7 @@ def create(
 
     Raises ValueError with the nearest name for an unknown one, and what the data set's class raises.
     """
-    key = _resolve(name)
+    key = resolve_name(name)
     if options and key != "folder":
         raise TypeError(f"data set {key!r} takes no option {next(iter(options))!r}")
     if key == "digits":
@@ -55,8 +55,8 @@ def create(
     return FILES[key](root, train, transform=transform, download=download)
 
 
-def _resolve(name: str) -> str:
-    """The registered name: capitals, "-" and "_" make no difference."""
+def resolve_name(name: str) -> str:
+    """The registered name of a data set: capitals, "-" and "_" make no difference. Raises ValueError with the nearest name."""
     if not isinstance(name, str):
         raise TypeError(f"the name of a data set must be a string, got {name!r}")
     plain = {key.replace("-", ""): key for key in NAMES}

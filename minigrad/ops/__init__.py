@@ -94,7 +94,6 @@ from minigrad.ops.indexing import (
 from minigrad.ops.joining import (
     cat,
     chunk,
-    concat,
     split,
     stack,
     unbind,
@@ -208,7 +207,6 @@ from minigrad.ops.shape import (
     unflatten,
     unsqueeze,
     view,
-    view_as,
 )
 from minigrad.ops.sorting import (
     argsort,
@@ -244,7 +242,6 @@ __all__ = [
     "clamp",
     "clamp_",
     "clone",
-    "concat",
     "contiguous",
     "conv2d",
     "conv_transpose2d",
@@ -391,7 +388,6 @@ __all__ = [
     "unsqueeze",
     "var",
     "view",
-    "view_as",
     "where",
     "zero_",
 ]

@@ -41,6 +41,7 @@ def to(x: Tensor, *args, dtype=None, device=None, non_blocking: bool = False, co
     x itself if nothing changes. ``memory_format=mg.channels_last`` gives that memory order; ``non_blocking`` is accepted and has
     no effect.
     """
+    check_tensor(x)
     for arg in args:
         if isinstance(arg, Tensor):
             dtype, device = arg.dtype, arg.device

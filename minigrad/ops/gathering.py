@@ -79,7 +79,7 @@ def gather(x: Tensor, dim: int, index: Tensor) -> Tensor:
         add_at(gx, at, gy)
         return gx
 
-    return record(x.data[at], (x,), backward)
+    return record(x.data[at], (x,), backward, saves=(index,))
 
 
 @op
@@ -107,7 +107,7 @@ def index_select(x: Tensor, dim: int, index: Tensor) -> Tensor:
         add_at(gx, at, gy)
         return gx
 
-    return record(x.data[at], (x,), backward)
+    return record(x.data[at], (x,), backward, saves=(index,))
 
 
 # ---- scatter -----------------------------------------------------------------------------------------------------------
@@ -151,7 +151,9 @@ def _placed(x: Tensor, dim: int, index: Tensor, src, inplace: bool) -> Tensor:
         return gx, gsrc
 
     backward.__qualname__ = "scatter_.<locals>.backward" if inplace else "scatter.<locals>.backward"  # names the node
-    return record_inplace(x, (x, src), backward) if inplace else record(y, (x, src), backward)
+    if inplace:
+        return record_inplace(x, (x, src), backward, saves=(index,))
+    return record(y, (x, src), backward, saves=(index,))
 
 
 @op
@@ -183,7 +185,9 @@ def _added(x: Tensor, dim: int, index: Tensor, src: Tensor, inplace: bool) -> Te
         return gy, gsrc
 
     backward.__qualname__ = "scatter_add_.<locals>.backward" if inplace else "scatter_add.<locals>.backward"
-    return record_inplace(x, (x, src), backward) if inplace else record(y, (x, src), backward)
+    if inplace:
+        return record_inplace(x, (x, src), backward, saves=(index,))
+    return record(y, (x, src), backward, saves=(index,))
 
 
 @op
@@ -215,7 +219,7 @@ def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, alpha: float =
     def backward(gy):
         return gy, gy[at] if alpha == 1 else gy[at] * alpha
 
-    return record(y, (x, source), backward)
+    return record(y, (x, source), backward, saves=(index,))
 
 
 # ---- without gradient --------------------------------------------------------------------------------------------------
@@ -244,6 +248,6 @@ def unique(x: Tensor, return_inverse: bool = False, return_counts: bool = False)
     ``return_inverse``: also the position of each element's value in it (of x's shape). ``return_counts``: also how often each
     value occurs.
     """
-    values, inverse, counts = xp(x).unique(check_tensor(x).data, return_inverse=True, return_counts=True)
+    values, inverse, counts = xp(check_tensor(x)).unique(x.data, return_inverse=True, return_counts=True)
     results = [values, *([inverse.reshape(x.shape)] if return_inverse else []), *([counts] if return_counts else [])]
     return Tensor(values) if len(results) == 1 else tuple(Tensor(array) for array in results)

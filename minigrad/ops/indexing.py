@@ -66,6 +66,11 @@ def _split_index(index, x: Tensor) -> tuple[tuple, tuple]:
     return tuple(basic), tuple(advanced)
 
 
+def _positions(index) -> list[Tensor]:
+    """The tensors of integers in an index: backward reads them again (a mask was turned into new arrays)."""
+    return [t for t in (index if isinstance(index, tuple) else (index,)) if isinstance(t, Tensor) and t.dtype.kind == "i"]
+
+
 def _item(item, x: Tensor):
     """One entry of an index as int, slice, None, Ellipsis or an array of integers or booleans on x's device."""
     if item is None or item is Ellipsis or type(item) is int:
@@ -144,7 +149,7 @@ def getitem(x: Tensor, index) -> Tensor:
             gx[(*basic, ...)] = gy
         return gx
 
-    return record(y, (x,), backward, view_of=None if advanced else x)
+    return record(y, (x,), backward, saves=_positions(index), view_of=None if advanced else x)
 
 
 @op
@@ -179,7 +184,7 @@ def setitem(x: Tensor, index, value) -> Tensor:
             gvalue = _fold(gvalue, shape)
         return gx, gvalue
 
-    return record_inplace(x, (x, tensor), backward)
+    return record_inplace(x, (x, tensor), backward, saves=_positions(index))
 
 
 def _value(x: Tensor, value):
@@ -281,33 +286,35 @@ def _number(x: Tensor, value) -> bool | int | float:
 @op
 def masked_fill(x: Tensor, mask: Tensor, value: float) -> Tensor:
     """x with the number ``value`` where ``mask`` (booleans, broadcast) is true."""
-    mask, value, library, shape = _mask(x, mask), _number(x, value), xp(x), x.shape
+    given, mask, value, library, shape = mask, _mask(x, mask), _number(x, value), xp(x), x.shape
     y = library.where(mask, x.dtype.type(value), x.data)
 
     def backward(gy):
         return unbroadcast(library.where(mask, gy.dtype.type(0), gy), shape)
 
-    return record(y, (x,), backward)
+    return record(y, (x,), backward, saves=(given,))
 
 
 @op
 def masked_fill_(x: Tensor, mask: Tensor, value: float) -> Tensor:
     """Write the number ``value`` into x where ``mask`` (booleans, broadcast to x's shape) is true; returns x."""
-    mask, value, library = _mask(x, mask), _number(x, value), xp(x)
+    given, mask, value, library = mask, _mask(x, mask), _number(x, value), xp(x)
     check_inplace(x)
+    if np.broadcast_shapes(x.shape, mask.shape) != x.shape:
+        raise ValueError(f"a mask of shape {mask.shape} does not fit into {x.shape}: an in-place operation keeps its shape")
     mask = library.broadcast_to(mask, x.shape)
     x.data[mask] = value
 
     def backward(gy):
         return library.where(mask, gy.dtype.type(0), gy)
 
-    return record_inplace(x, (x,), backward)
+    return record_inplace(x, (x,), backward, saves=(given,))
 
 
 @op
 def masked_select(x: Tensor, mask: Tensor) -> Tensor:
     """The elements of x where ``mask`` (booleans, broadcast) is true, as a vector."""
-    mask, library, before = _mask(x, mask), xp(x), x.shape
+    given, mask, library, before = mask, _mask(x, mask), xp(x), x.shape
     shape = np.broadcast_shapes(before, mask.shape)
     mask = library.broadcast_to(mask, shape)
 
@@ -316,13 +323,14 @@ def masked_select(x: Tensor, mask: Tensor) -> Tensor:
         gx[mask] = gy
         return unbroadcast(gx, before)
 
-    return record(library.broadcast_to(x.data, shape)[mask], (x,), backward)
+    return record(library.broadcast_to(x.data, shape)[mask], (x,), backward, saves=(given,))
 
 
 @no_gradient
 def nonzero(x: Tensor, as_tuple: bool = False):
     """The positions of the elements of x that are not 0: (count, ndim) int64, or one vector for each dimension."""
-    found = check_tensor(x).data.nonzero() if x.ndim else x.data.reshape(1).nonzero()[: 0 if not as_tuple else 1]
+    check_tensor(x)
+    found = x.data.nonzero() if x.ndim else x.data.reshape(1).nonzero()[: 0 if not as_tuple else 1]
     if as_tuple:
         return tuple(Tensor(array) for array in found)
     library = xp(x)

@@ -9,7 +9,7 @@ import numpy as np
 from minigrad.ops._base import check_devices, check_tensor, normalize_dims, op, record, record_outputs, xp
 from minigrad.tensor import Tensor
 
-__all__ = ["cat", "chunk", "concat", "split", "stack", "unbind"]
+__all__ = ["cat", "chunk", "split", "stack", "unbind"]
 
 
 def _check_tensors(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -52,9 +52,6 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
         return tuple(_pieces(gy, lengths, dim))
 
     return record(y, tensors, backward)
-
-
-concat = cat
 
 
 def _without(shape: tuple[int, ...], dim: int) -> tuple[int, ...]:

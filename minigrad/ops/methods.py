@@ -25,7 +25,7 @@ METHODS = (
     "repeat", "repeat_interleave", "reshape", "reshape_as", "roll", "round", "rsqrt", "scatter", "scatter_", "scatter_add",
     "scatter_add_", "sigmoid", "sign", "sin", "softmax", "sort", "split", "sqrt", "square", "squeeze", "std", "sub", "sub_",
     "sum", "t", "take_along_dim", "tan", "tanh", "to", "topk", "transpose", "tril", "triu", "trunc", "type_as", "unbind",
-    "unflatten", "unique", "unsqueeze", "var", "view", "view_as", "zero_",
+    "unflatten", "unique", "unsqueeze", "var", "view", "zero_",
 )
 # fmt: on
 
@@ -309,6 +309,7 @@ Tensor.install(
     mT=property(_transposed_matrices),
     allclose=testing.allclose,
     equal=testing.equal,
+    view_as=ops.reshape_as,
     data_ptr=_data_ptr,
     __getattr__=_no_attribute,
 )

@@ -38,7 +38,6 @@ __all__ = [
     "unflatten",
     "unsqueeze",
     "view",
-    "view_as",
 ]
 
 # Names for the memory order of a copy (PyTorch's), see ``contiguous``.
@@ -122,9 +121,6 @@ def view(x: Tensor, *shape) -> Tensor:
 def reshape_as(x: Tensor, other: Tensor) -> Tensor:
     """x in the shape of ``other``."""
     return reshape(x, check_tensor(other, "other").shape)
-
-
-view_as = reshape_as
 
 
 @op
@@ -255,7 +251,7 @@ def expand_as(x: Tensor, other: Tensor) -> Tensor:
 @op
 def broadcast_to(x: Tensor, shape) -> Tensor:
     """x expanded to ``shape``."""
-    return expand(x, shape)
+    return expand(check_tensor(x), shape)
 
 
 @op

@@ -10,6 +10,7 @@ import numpy as np
 
 from minigrad import data, models
 from minigrad.autograd import no_grad
+from minigrad.data.registry import resolve_name
 from minigrad.nn import Module
 from minigrad.optim import SGD, lr_scheduler
 from minigrad.random import manual_seed
@@ -42,7 +43,7 @@ class Options:
     def resolve(cls, **given: Any) -> Options:
         """The options that are given and not None; the rest from the recipe for the data set. Raises ValueError on bad ones."""
         given = {name: value for name, value in given.items() if value is not None}
-        name = data.resolve(given.get("data", "digits"))
+        name = resolve_name(given.get("data", "digits"))
         model = given.get("model")
         if model is not None:
             models.info(model)

@@ -71,15 +71,14 @@ def taps(g):
 
 
 def loops(x, weight, gy, g):
-    """y without bias, gx, gw: one multiplication at a time (c and o of a group at once)."""
+    """y without bias, gx, gw: one tap of one window at a time."""
     y, gx, gw = np.zeros(g.y_shape), np.zeros(g.x_shape), np.zeros(g.weight_shape)
     c_group, o_group = g.c // g.groups, g.o // g.groups
     for n, group, p, q, row, column, i, j in taps(g):
-        for c, o in itertools.product(range(c_group), range(group * o_group, (group + 1) * o_group)):
-            pixel, tap = (n, group * c_group + c, row, column), (o, c, i, j)
-            y[n, o, p, q] += x[pixel] * weight[tap]
-            gx[pixel] += gy[n, o, p, q] * weight[tap]
-            gw[tap] += gy[n, o, p, q] * x[pixel]
+        outputs, channels = slice(group * o_group, (group + 1) * o_group), slice(group * c_group, (group + 1) * c_group)
+        y[n, outputs, p, q] += weight[outputs, :, i, j] @ x[n, channels, row, column]
+        gx[n, channels, row, column] += gy[n, outputs, p, q] @ weight[outputs, :, i, j]
+        gw[outputs, :, i, j] += np.outer(gy[n, outputs, p, q], x[n, channels, row, column])
     return y, gx, gw
 
 
@@ -247,10 +246,9 @@ def test_expanded_gradients():
     x, weight, *_ = arrays("groups")
     gy = np.broadcast_to(np.float64(2), g.y_shape)
     for kernels in IMPLEMENTATIONS.values():
-        np.testing.assert_array_equal(
-            kernels.conv2d_backward_input(gy, weight, g), kernels.conv2d_backward_input(gy.copy(), weight, g)
-        )
-        np.testing.assert_array_equal(kernels.conv2d_backward_weight(gy, x, g), kernels.conv2d_backward_weight(gy.copy(), x, g))
+        gx, gw = kernels.conv2d_backward_input(gy, weight, g), kernels.conv2d_backward_weight(gy, x, g)
+        np.testing.assert_array_equal(gx, kernels.conv2d_backward_input(gy.copy(), weight, g))
+        np.testing.assert_array_equal(gw, kernels.conv2d_backward_weight(gy.copy(), x, g))
 
 
 # ----- transposed convolution -----

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.ops.case import Case, Draw, Error, Raw
+from tests.ops.case import Case, Draw, Error, Raw, const
 
 
 def picked(id: str, index, shape: tuple = (4, 3, 5), view: bool = False) -> Case:
@@ -60,7 +60,7 @@ CASES = [
     Case("setitem", "number", lambda d: (d.normal(4, 3), 2, 1.5), stored, inplace=True, step=1),
     Case("setitem", "integers", lambda d: (d.integers(0, 9, 4), 2, 7), stored, inplace=True),
     Case("masked_fill", "broadcast", lambda d: (*masked(d), -1.5), lambda x, m, v: np.where(m, v, x), torch="masked_fill", step=1),
-    Case("masked_fill", "infinite", lambda d: (*masked(d), -np.inf), lambda x, m, v: np.where(m, v, x), torch="masked_fill"),
+    Case("masked_fill", "infinite", lambda d: (const(d.normal(3, 4)), d.booleans(4), -np.inf), lambda x, m, v: np.where(m, v, x), torch="masked_fill"),
     Case("masked_fill", "mask is larger", lambda d: (d.normal(4), d.booleans(3, 4), 2), lambda x, m, v: np.where(m, v, x),
          torch="masked_fill", step=1),
     Case("masked_fill_", "broadcast", lambda d: (*masked(d), 2), lambda x, m, v: np.where(m, v, x), torch="Tensor.masked_fill_",

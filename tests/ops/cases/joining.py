@@ -18,7 +18,7 @@ def maps(d: Draw) -> list[np.ndarray]:
 CASES = [
     *(
         case
-        for op in ("cat", "concat")
+        for op in ("cat",)
         for case in (
             Case(op, "dim 0", lambda d: ([d.normal(2, 3), d.normal(1, 3)],), lambda xs: np.concatenate(xs), torch="cat", step=1),
             Case(op, "dim 1", lambda d: (three(d), {"dim": 1}), lambda xs, dim: np.concatenate(xs, 1), torch="cat", step=1),
@@ -47,7 +47,7 @@ CASES = [
 ERRORS = [
     *(
         error
-        for op in ("cat", "concat", "stack")
+        for op in ("cat", "stack")
         for error in (
             Error(op, "no list", lambda d: (d.normal(2, 2),), TypeError, "tensors must be a list or tuple of Tensors"),
             Error(op, "empty", lambda d: ([],), ValueError, "at least one Tensor"),
@@ -58,7 +58,7 @@ ERRORS = [
     ),
     *(
         error
-        for op in ("cat", "concat")
+        for op in ("cat",)
         for error in (
             Error(op, "shapes", lambda d: ([d.normal(2, 3), d.normal(2, 4)], 0), ValueError,
                   r"agree except along dim=0: \(2, 3\) and tensors\[1\] of shape \(2, 4\)"),
