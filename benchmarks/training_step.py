@@ -12,11 +12,11 @@ import argparse
 import sys
 from pathlib import Path
 
-import minigrad.nn.functional as F
 import numpy as np
 from harness import alternate, environment, ratio, set_threads, table, write_json
 
 import minigrad as mg
+import minigrad.nn.functional as F
 from minigrad import models, optim
 
 CASES = {  # name: (model, batch, image shape)

@@ -14,6 +14,8 @@ A geometry is checked when it is made, so that a kernel that receives one never 
 
 from __future__ import annotations
 
+import math
+import operator
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,11 +31,19 @@ def pair(value, name: str, minimum: int = 0) -> tuple[int, int]:
     items = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(items) == 1:
         items = items * 2
-    if len(items) != 2 or not all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in items):
+    if len(items) != 2 or not all(_is_integer(v) for v in items):
         raise TypeError(f"{name} must be an integer or a pair of integers (height, width), got {value!r}")
     if min(items) < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value!r}")
     return int(items[0]), int(items[1])
+
+
+def _is_integer(value) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
 def _padding(value, kernel, stride, dilation) -> tuple[int, int, int, int]:
@@ -64,7 +74,19 @@ def _check_image(shape, argument: str = "x") -> tuple[int, int, int, int]:
             f"{argument} must have 4 dimensions (N, C, H, W), got shape {tuple(shape)}"
             + (": add a batch dimension with x.unsqueeze(0)?" if len(shape) == 3 else "")
         )
-    return tuple(int(v) for v in shape)
+    n, c, h, w = _whole(shape, argument)
+    if min(n, c) < 0:
+        raise ValueError(f"{argument} must have no negative size, got shape {tuple(shape)} (N, C, H, W)")
+    if min(h, w) < 1:
+        raise ValueError(f"{argument} must have at least one pixel, got shape {tuple(shape)} (N, C, H, W)")
+    return n, c, h, w
+
+
+def _whole(shape, argument: str) -> tuple[int, ...]:
+    try:
+        return tuple(map(operator.index, shape))
+    except TypeError:
+        raise TypeError(f"{argument} must have sizes that are integers, got shape {tuple(shape)}") from None
 
 
 def _check_window(h, w, kernel, dilation, pads) -> None:
@@ -172,11 +194,11 @@ class ConvGeometry:
 def _check_weight(shape, axes: str) -> tuple[int, int, int, int]:
     if len(shape) != 4 or min(shape) < 1:
         raise ValueError(f"weight must have 4 non-empty dimensions {axes}, got shape {tuple(shape)}")
-    return tuple(int(v) for v in shape)
+    return _whole(shape, "weight")
 
 
 def _groups(value) -> int:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+    if not _is_integer(value) or value < 1:
         raise ValueError(f"groups must be a positive integer, got {value!r}")
     return int(value)
 
@@ -224,9 +246,8 @@ class PoolGeometry:
         padding, dilation = pair(padding, "padding"), pair(dilation, "dilation", 1)
         if padding[0] > kernel[0] // 2 or padding[1] > kernel[1] // 2:
             raise ValueError(f"padding {padding} must be at most half of kernel_size {kernel}")
-        if divisor_override is not None and (not isinstance(divisor_override, (int, np.integer)) or divisor_override < 1):
+        if divisor_override is not None and not (_is_integer(divisor_override) and divisor_override >= 1):
             raise ValueError(f"divisor_override must be a positive integer or None, got {divisor_override!r}")
-        _check_window(h, w, kernel, dilation, (padding[0], padding[0], padding[1], padding[1]))
         sizes = []
         for size, k, s, p, d in zip((h, w), kernel, stride, padding, dilation, strict=True):
             span = size + 2 * p - d * (k - 1) - 1
@@ -234,6 +255,8 @@ class PoolGeometry:
             if ceil_mode and (out - 1) * s >= size + p:  # the last window must not start in the trailing padding
                 out -= 1
             sizes.append(out)
+        if min(sizes) < 1:  # with ceil_mode a window larger than the padded input may still be one
+            _check_window(h, w, kernel, dilation, (padding[0], padding[0], padding[1], padding[1]))
         return cls(n, c, h, w, *kernel, *stride, *padding, *dilation, *sizes, bool(count_include_pad), int(divisor_override or 0))
 
     @property
@@ -264,8 +287,6 @@ class AdaptiveGeometry:
         if len(items) != 2:
             raise TypeError(f"output_size must be an integer or a pair (height, width), got {output_size!r}")
         oh, ow = pair([size if v is None else v for v, size in zip(items, (h, w), strict=True)], "output_size", 1)
-        if h < 1 or w < 1:
-            raise ValueError(f"x of shape {tuple(x_shape)} (N, C, H, W) has no pixels to pool")
         return cls(n, c, h, w, oh, ow)
 
     @property
@@ -313,15 +334,14 @@ class ResizeGeometry:
         n, c, h, w = _check_image(x_shape)
         if (size is None) == (scale_factor is None):
             raise ValueError("give exactly one of size and scale_factor")
-        if min(h, w) < 1:
-            raise ValueError(f"x of shape {tuple(x_shape)} (N, C, H, W) has no pixels to resize")
         if size is not None:
             oh, ow = pair(size, "size", 1)
             scales = (h / oh, w / ow)
         else:
             factors = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor, scale_factor)
-            if len(factors) != 2 or not all(np.isfinite(f) and f > 0 for f in factors):
+            if len(factors) != 2 or not all(_is_number(f) and math.isfinite(f) and f > 0 for f in factors):
                 raise ValueError(f"scale_factor must be a positive number or a pair of them, got {scale_factor!r}")
+            factors = [float(f) for f in factors]  # a product with np.float32 would be rounded to it
             oh, ow = int(h * factors[0]), int(w * factors[1])
             if min(oh, ow) < 1:
                 raise ValueError(f"scale_factor {scale_factor!r} leaves no pixels of an input of {h} x {w}")

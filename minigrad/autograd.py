@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import heapq
+import inspect
 import itertools
 import linecache
 import os
@@ -70,6 +71,11 @@ class _Switch:
         setattr(state, self.flag, self.before.pop())
 
     def __call__(self, function: Callable) -> Callable:
+        if not callable(function):
+            raise TypeError(f"{type(self).__name__} decorates functions, got {type(function).__name__}")
+        if inspect.isgeneratorfunction(function):
+            return self._wrap_generator(function)
+
         @functools.wraps(function)
         def wrapper(*args, **kwargs):
             before = getattr(state, self.flag)  # kept per call, so that threads and recursion do not meet
@@ -81,24 +87,69 @@ class _Switch:
 
         return wrapper
 
+    def _wrap_generator(self, function: Callable) -> Callable:
+        """A generator function whose body runs with the flag set; the code that it yields to keeps its own."""
 
-class no_grad(_Switch):
-    """Inside ``with no_grad():`` (or a function decorated ``@no_grad()`` or ``@no_grad``) nothing is recorded for backward."""
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            generator = function(*args, **kwargs)
+            resume, value = generator.send, None
+            while True:
+                before = getattr(state, self.flag)
+                setattr(state, self.flag, self.value)
+                try:
+                    item = resume(value)
+                except StopIteration as stop:
+                    return stop.value
+                finally:
+                    setattr(state, self.flag, before)
+                try:
+                    resume, value = generator.send, (yield item)
+                except BaseException as error:  # thrown in from outside, or GeneratorExit: the function's to handle
+                    resume, value = generator.throw, error
 
-    flag = "grad_enabled"
+        return wrapper
+
+
+class _BareSwitch(_Switch):
+    """A switch to a fixed value; as a decorator it may stand without brackets."""
 
     def __new__(cls, function: Callable | None = None):
         self = super().__new__(cls)
         if function is None:
             return self
-        _Switch.__init__(self, False)
+        self.__init__()
         return self(function)
+
+
+class _SwitchAtOnce(_Switch):
+    """A switch that is set when it is made; as a context manager or a decorator it restores what was before."""
+
+    def __init__(self, mode: bool):
+        super().__init__(mode)
+        self.outside = getattr(state, self.flag)
+        setattr(state, self.flag, self.value)
+
+    def __enter__(self):
+        self.before.append(self.outside)
+        setattr(state, self.flag, self.value)
+        return self
+
+    def __call__(self, function: Callable) -> Callable:
+        setattr(state, self.flag, self.outside)
+        return super().__call__(function)
+
+
+class no_grad(_BareSwitch):
+    """Inside ``with no_grad():`` (or a function decorated ``@no_grad()`` or ``@no_grad``) nothing is recorded for backward."""
+
+    flag = "grad_enabled"
 
     def __init__(self):
         super().__init__(False)
 
 
-class enable_grad(_Switch):
+class enable_grad(_BareSwitch):
     """Records again inside a ``no_grad`` block."""
 
     flag = "grad_enabled"
@@ -107,18 +158,10 @@ class enable_grad(_Switch):
         super().__init__(True)
 
 
-class set_grad_enabled(_Switch):
-    """Sets recording to ``mode`` at once; as a context manager it restores what was before."""
+class set_grad_enabled(_SwitchAtOnce):
+    """Sets recording to ``mode`` at once; as a context manager or a decorator it restores what was before."""
 
     flag = "grad_enabled"
-
-    def __init__(self, mode: bool):
-        super().__init__(mode)
-        self.before.append(state.grad_enabled)
-        state.grad_enabled = self.value
-
-    def __enter__(self):
-        return self
 
 
 def is_grad_enabled() -> bool:
@@ -139,18 +182,10 @@ class detect_anomaly(_Switch):
         super().__init__(True)
 
 
-class set_detect_anomaly(_Switch):
-    """Switches anomaly detection on or off at once; as a context manager it restores what was before."""
+class set_detect_anomaly(_SwitchAtOnce):
+    """Switches anomaly detection on or off at once; as a context manager or a decorator it restores what was before."""
 
     flag = "anomaly"
-
-    def __init__(self, mode: bool):
-        super().__init__(mode)
-        self.before.append(state.anomaly)
-        state.anomaly = self.value
-
-    def __enter__(self):
-        return self
 
 
 # ---- the graph ---------------------------------------------------------------------------------------------------------
@@ -327,6 +362,8 @@ class _Walk:
         if self.targets is not None:
             leaf = {key: entry[0] for key, entry in self.leaves.items()}
             return [leaf.get(id(t)) if t.origin is None else self.wanted[t.origin] for t in self.targets]
+        for tensor in (*(entry[2] for entry in self.leaves.values()), *(tensor for tensor, _ in self.retained)):
+            _check_grad(tensor)
         for entry in self.leaves.values():
             gradient, entry[0] = entry[0], None
             # A gradient that nothing else refers to (this variable and the argument of getrefcount are two) needs no copy.
@@ -337,13 +374,29 @@ class _Walk:
         return None
 
 
+def _check_grad(tensor) -> None:
+    """Raise RuntimeError if a new gradient cannot be added to what was assigned to ``tensor.grad``."""
+    kept = tensor.grad
+    if kept is None:
+        return
+    array, x = getattr(kept, "data", None), tensor.data
+    if getattr(array, "dtype", None) == x.dtype and array.shape == x.shape and array_module(array) is array_module(x):
+        return
+    found = f"{array.dtype} of shape {array.shape}" if hasattr(array, "dtype") else type(kept).__name__
+    raise RuntimeError(f"the .grad of a tensor ({x.dtype} of shape {x.shape}) was set to {found}: set it to None instead")
+
+
 def run_hooks(hooks: dict, gradient):
     """Pass an array through hook functions; each may return a replacement of the same shape."""
     for hook in tuple(hooks.values()):
         result = hook(gradient)
         if result is not None:
+            if not hasattr(result, "dtype"):
+                raise TypeError(f"a gradient hook must return None or a Tensor, got {type(result).__name__}")
             if result.shape != gradient.shape:
                 raise ValueError(f"a gradient hook must return shape {gradient.shape}, got {result.shape}")
+            if result.dtype != gradient.dtype:
+                raise TypeError(f"a gradient hook must return dtype {gradient.dtype}, got {result.dtype}")
             gradient = result
     return gradient
 

@@ -59,8 +59,11 @@ def check_dtype(dtype) -> np.dtype:
     return result.newbyteorder("=")
 
 
-def _size(size: tuple) -> tuple[int, ...]:
-    """(2, 3) from the arguments of ``zeros(2, 3)`` or ``zeros((2, 3))``."""
+def _size(shape: tuple, size: Sequence[int] | None = None) -> tuple[int, ...]:
+    """(2, 3) from the arguments of ``zeros(2, 3)``, ``zeros((2, 3))`` or ``zeros(size=(2, 3))``."""
+    if size is not None and shape:
+        raise TypeError(f"give the size once, got {shape!r} and size={size!r}")
+    size = shape if size is None else (size,)
     if len(size) == 1 and isinstance(size[0], (tuple, list)):
         size = size[0]
     for n in size:
@@ -93,10 +96,13 @@ def tensor(data: Any, dtype=None, device: str | Device | None = None, requires_g
 
 
 def as_tensor(data: Any, dtype=None, device: str | Device | None = None) -> Tensor:
-    """``data`` as a Tensor, without a copy where possible: a Tensor stays itself, an array shares its memory."""
+    """``data`` as a Tensor, without a copy where possible: a Tensor stays itself, an array shares its memory.
+
+    The gradient flows through the conversion of a Tensor to another dtype or device.
+    """
     if isinstance(data, Tensor):
         kept = (dtype is None or check_dtype(dtype) == data.dtype) and (device is None or data.device == device)
-        return data if kept else _make(data.data, dtype, device, False)
+        return data if kept else data.to(device=device, dtype=dtype)
     return _make(_values(data, copy=False), dtype, device, False)
 
 
@@ -125,6 +131,8 @@ def _from_lists(data) -> np.ndarray:
         array = np.array(data)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"cannot make a tensor of these values: {error}") from None
+    if array.dtype == object and isinstance(first, int):
+        raise ValueError("cannot make a tensor of integers of more than 64 bits")
     if array.dtype.kind not in "fiub" or array.dtype == np.longdouble != np.float64:
         raise TypeError(f"data must be numbers, (nested) lists of numbers, or an array; got {type(first).__name__} values")
     if array.dtype == np.float64 and not hasattr(first, "dtype"):  # Python's floats, not those of NumPy
@@ -162,12 +170,12 @@ def from_dlpack(x) -> Tensor:
 
 
 def _filled(name: str, description: str) -> Callable[..., Tensor]:
-    def function(*size, dtype=np.float32, device: str | Device | None = None, requires_grad: bool = False) -> Tensor:
-        array = getattr(module_for(device or "cpu"), name)(_size(size), check_dtype(dtype))
+    def function(*shape, size=None, dtype=np.float32, device: str | Device | None = None, requires_grad=False) -> Tensor:
+        array = getattr(module_for(device or "cpu"), name)(_size(shape, size), check_dtype(dtype))
         return Tensor(array, requires_grad)
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"{description} ``size``: integers or one tuple, ``{name}(2, 3)`` or ``{name}((2, 3))``."
+    function.__doc__ = f"{description} Its shape: integers or one tuple, ``{name}(2, 3)`` or ``{name}((2, 3))``."
     return function
 
 
@@ -257,20 +265,30 @@ def _floating(dtype) -> np.dtype:
     return dtype
 
 
+def _source(generator: np.random.Generator | None) -> np.random.Generator:
+    """The generator to draw from; the framework's own for None."""
+    if generator is None:
+        return random.generator()
+    if not isinstance(generator, np.random.Generator):
+        raise TypeError(f"generator must be a mg.Generator or a NumPy Generator, got {type(generator).__name__}")
+    return generator
+
+
 def _draw(kind: str, size: tuple[int, ...], dtype, generator: np.random.Generator | None) -> np.ndarray:
-    source = random.generator() if generator is None else generator
     dtype = _floating(dtype)
-    return getattr(source, kind)(size, dtype=np.float64 if dtype == np.float64 else np.float32).astype(dtype, copy=False)
+    return getattr(_source(generator), kind)(size, dtype=np.float64 if dtype == np.float64 else np.float32).astype(
+        dtype, copy=False
+    )
 
 
-def rand(*size, generator=None, dtype=np.float32, device=None, requires_grad=False) -> Tensor:
+def rand(*shape, size=None, generator=None, dtype=np.float32, device=None, requires_grad=False) -> Tensor:
     """Uniform random numbers, 0 <= value < 1."""
-    return _make(_draw("random", _size(size), dtype, generator), None, device, requires_grad)
+    return _make(_draw("random", _size(shape, size), dtype, generator), None, device, requires_grad)
 
 
-def randn(*size, generator=None, dtype=np.float32, device=None, requires_grad=False) -> Tensor:
+def randn(*shape, size=None, generator=None, dtype=np.float32, device=None, requires_grad=False) -> Tensor:
     """Normally distributed random numbers of mean 0 and standard deviation 1."""
-    return _make(_draw("standard_normal", _size(size), dtype, generator), None, device, requires_grad)
+    return _make(_draw("standard_normal", _size(shape, size), dtype, generator), None, device, requires_grad)
 
 
 def rand_like(x: Tensor, generator=None, dtype=None, device=None, requires_grad=False) -> Tensor:
@@ -297,16 +315,16 @@ def randint(low: int, high=None, size=None, *, generator=None, dtype=np.int64, d
         low, high = 0, low
     if not isinstance(size, (tuple, list)):
         raise TypeError(f"size must be a tuple, got {size!r}: randint(high, (2, 3)) or randint(low, high, (2, 3))")
+    if not all(isinstance(value, (int, np.integer)) and not isinstance(value, bool) for value in (low, high)):
+        raise TypeError(f"low and high must be integers, got {low!r} and {high!r}")
     if not low < high:
         raise ValueError(f"low must be smaller than high, got {low} and {high}")
-    source = random.generator() if generator is None else generator
-    return _make(source.integers(low, high, _size(size)), dtype, device, requires_grad)
+    return _make(_source(generator).integers(low, high, _size(size)), dtype, device, requires_grad)
 
 
 def randperm(n: int, generator=None, dtype=np.int64, device=None) -> Tensor:
     """The integers 0 ... n - 1 in random order."""
-    source = random.generator() if generator is None else generator
-    return _make(source.permutation(_size((n,))[0]), dtype, device, False)
+    return _make(_source(generator).permutation(_size((n,))[0]), dtype, device, False)
 
 
 def bernoulli(p: Tensor, generator=None) -> Tensor:
@@ -322,6 +340,8 @@ def normal(mean: float = 0.0, std: float = 1.0, size=None, generator=None, dtype
     given = [value.data for value in (mean, std) if isinstance(value, Tensor)]
     if given and size is None:
         size, dtype = np.broadcast_shapes(*(value.shape for value in given)), given[0].dtype
+    if bool(np.any((std.data if isinstance(std, Tensor) else np.asarray(std)) < 0)):
+        raise ValueError(f"std must not be negative, got {std!r}")
     if size is None:
         raise TypeError("size must be given unless mean or std is a Tensor")
     return randn(*_size((size,)), generator=generator, dtype=dtype, device=device) * std + mean

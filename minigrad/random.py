@@ -60,8 +60,10 @@ def set_rng_state(state: dict) -> None:
             "state": {k: np.array(v, np.uint64) for k, v in state["state"].items()},
             "buffer": np.array(state["buffer"], np.uint64),
         }
+        if not (0 <= restored["buffer_pos"] <= 4 and restored["has_uint32"] in (0, 1)):  # NumPy trusts these
+            raise ValueError(f"buffer_pos is {restored['buffer_pos']!r} and has_uint32 {restored['has_uint32']!r}")
         bits.state = restored
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"state is not one that get_rng_state gave: {error}") from None
     generator().bit_generator.state = bits.state
 

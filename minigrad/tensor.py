@@ -45,6 +45,12 @@ class Tensor:
         """Wrap ``data`` (NumPy or CuPy array; numbers and lists become float32 arrays) without copying it."""
         if type(data) is not np.ndarray and not _is_array(data):
             data = _array_from_values(data)
+            if not isinstance(requires_grad, (bool, np.bool_)):  # PyTorch's Tensor(2, 3) is another thing
+                raise TypeError(
+                    f"Tensor takes one array: for an empty tensor of shape (..., {requires_grad!r}) use mg.empty(...)"
+                )
+        elif data.dtype.kind not in "fiub":
+            raise TypeError(f"tensors hold booleans, integers or real numbers, not dtype {data.dtype}")
         if requires_grad and data.dtype.kind != "f":
             raise TypeError(f"requires_grad needs a floating dtype, got {data.dtype}: use float32 or float64")
         self.data = data
@@ -147,7 +153,10 @@ class Tensor:
     def __int__(self) -> int:
         return int(self.item())
 
-    __index__ = __int__
+    def __index__(self) -> int:
+        if self.data.size != 1 or self.data.dtype.kind not in "iub":
+            raise TypeError(f"only an integer tensor of one element is an index, got {self.dtype} of shape {self.shape}")
+        return int(self.data.item())
 
     def __float__(self) -> float:
         return float(self.item())
@@ -156,11 +165,25 @@ class Tensor:
         return id(self)
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if self.data.ndim == 0 and spec else format(repr(self), spec)
+        if not spec:
+            return repr(self)
+        if self.data.ndim:
+            raise TypeError(f"the format {spec!r} needs a 0-d tensor, got shape {self.shape}: use .item() or .tolist()")
+        return format(self.item(), spec)
 
     def __repr__(self) -> str:
-        values = np.array2string(to_numpy(self.data), separator=", ", precision=4, threshold=1000, prefix="tensor(")
-        notes = []
+        x = to_numpy(self.data)
+        fractions = x.dtype.kind == "f" and bool((x != np.rint(x))[np.isfinite(x)].any())
+        values = np.array2string(
+            x,
+            max_line_width=80,
+            separator=", ",
+            precision=4,
+            threshold=1000,
+            prefix="tensor(",
+            floatmode="fixed" if fractions else "maxprec",
+        )
+        notes = [] if x.size or x.ndim == 1 else [f"size={x.shape}"]
         if self.dtype not in (np.float32, np.int64, np.bool_):
             notes.append(f"dtype={self.dtype}")
         if self.is_cuda:
@@ -203,9 +226,11 @@ class Tensor:
 
     def __array_ufunc__(self, ufunc, method: str, *inputs, **kwargs):
         function = Tensor.ufuncs.get(ufunc)
-        if function is None or method != "__call__" or kwargs:
-            return NotImplemented
-        return function(*inputs)
+        if function is not None and method == "__call__" and not kwargs:
+            return function(*inputs)
+        call = f"np.{ufunc.__name__}" + (f".{method}" if method != "__call__" else "")
+        options = f" with {', '.join(kwargs)}" if kwargs else ""
+        raise TypeError(f"{call}{options} is not defined for tensors: give it t.detach().numpy(), or use minigrad's functions")
 
     def __dlpack__(self, **kwargs):
         """Share the memory with another library (``torch.from_dlpack(t)``, ``np.from_dlpack(t)``)."""
@@ -224,10 +249,17 @@ class Tensor:
 
     def detach_(self) -> Tensor:
         """Forget how this tensor was made; it becomes a leaf that requires no gradient."""
-        if self.view_version is not None:
+        if self.origin is not None and self.view_version is not None:
             raise RuntimeError("detach_ of a view is not possible: use detach()")
         self.origin, self.requires_grad = None, False
         return self
+
+    def __reduce__(self):
+        """What pickle and ``copy.copy`` use. Hooks are left out, as in PyTorch."""
+        if self.origin is not None:
+            raise RuntimeError("only leaf tensors can be pickled or copied: use detach() or clone()")
+        attributes = getattr(self, "__dict__", None)
+        return _rebuilt, (type(self), self.data, self.requires_grad, self.grad, self.version, attributes)
 
     def __deepcopy__(self, memo: dict) -> Tensor:
         if self.origin is not None:
@@ -302,6 +334,8 @@ class Tensor:
         """Call ``hook(gradient)`` when this tensor's gradient is complete; what it returns (if not None) replaces it."""
         if not self.requires_grad:
             raise RuntimeError("register_hook(): this tensor does not require grad")
+        if not callable(hook):
+            raise TypeError(f"a hook must be callable, got {type(hook).__name__}")
         if self.origin is None:
             self.hooks = hooks = {} if self.hooks is None else self.hooks
         else:
@@ -320,6 +354,16 @@ class Tensor:
     def bump_version(self) -> None:
         """Say that the memory was changed in place, so that a backward that needs the old values fails clearly."""
         self.version[0] += 1
+
+
+def _rebuilt(kind: type, data, requires_grad: bool, grad: Tensor | None, version: list, attributes: dict | None) -> Tensor:
+    """A tensor of class ``kind`` from what ``Tensor.__reduce__`` gave."""
+    t = kind.__new__(kind)
+    Tensor.__init__(t, data, requires_grad)
+    t.grad, t.version = grad, version
+    if attributes:
+        t.__dict__.update(attributes)
+    return t
 
 
 def _is_array(x) -> bool:

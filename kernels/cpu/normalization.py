@@ -1,7 +1,7 @@
 """Normalization. See ``kernels/reference/normalization.py`` for what each function computes.
 
-A view x (M, A, B, L) is walked so that the inner loop is long and contiguous: by columns (``_norm_columns.py``) where A > 1,
-that is for batch, instance and group normalization, and by rows (``_norm_rows.py``) where A = 1, for layer normalization.
+A view x (M, A, B, L) is walked so that the inner loop is long and contiguous: by columns (``_norm_columns.py``) where A is
+not 1, that is for batch, instance and group normalization, and by rows (``_norm_rows.py``) where A = 1, for layer normalization.
 Sums are float64. A task is a block whose size depends on the shape of x alone, and the results of blocks are combined in a
 fixed order: the bits of a result do not depend on the number of threads.
 """
@@ -61,7 +61,7 @@ def normalize_backward(
 
 
 def _walk(x):
-    return _norm_columns if x.shape[1] > 1 else _norm_rows
+    return _norm_rows if x.shape[1] == 1 else _norm_columns
 
 
 # ----- local response normalization: by blocks of pixels, vectorized over channels -----
@@ -107,7 +107,8 @@ def _respond(x, y, scale, before, after, alpha, beta, k):
     for c in range(channels):
         scale[c] = 0
     for shift in range(-before, after + 1):
-        start, stop = max(0, -shift), min(channels, channels - shift)
+        start = min(channels, max(0, -shift))
+        stop = max(start, min(channels, channels - shift))  # a window may be wider than there are channels
         _add_squares(scale[start:stop], x[start + shift : stop + shift])
     for c in range(channels):
         scale[c] = k + alpha * scale[c]
@@ -131,7 +132,8 @@ def _respond_gradient(gy, x, scale, gx, share, before, after, factor, beta):
         gx[c] *= gy[c]
         share[c] = factor * gx[c] * x[c] / scale[c]
     for shift in range(-before, after + 1):
-        start, stop = max(0, -shift), min(channels, channels - shift)
+        start = min(channels, max(0, -shift))
+        stop = max(start, min(channels, channels - shift))  # a window may be wider than there are channels
         _subtract_product(gx[start:stop], x[start:stop], share[start + shift : stop + shift])
 
 

@@ -212,6 +212,11 @@ def record_inplace(
 
 def check_inplace(x: Tensor, *others: Tensor | None) -> None:
     """Raise RuntimeError, before anything is changed, if ``x`` must not be changed in place."""
+    if not getattr(x.data.flags, "writeable", True):
+        raise RuntimeError(
+            "a tensor whose memory is read-only (one that expand() made, or of a read-only array) cannot be changed in place: "
+            "clone() it first"
+        )
     if not autograd.state.grad_enabled:
         return
     if x.requires_grad and x.origin is None:

@@ -136,7 +136,7 @@ def _placed(x: Tensor, dim: int, index: Tensor, src, inplace: bool) -> Tensor:
     if inplace:
         check_inplace(x, src)
     library, y = xp(x), x.data if inplace else x.data.copy(order="K")
-    y[at] = values
+    y[at] = values if src is None else library.ascontiguousarray(values)  # see check_range
     needs_x, needs_src = x.requires_grad, src is not None and src.requires_grad
     stays, shape = last_writers(y, at, index.shape) if needs_src else None, None if src is None else src.shape
 

@@ -116,14 +116,17 @@ def _arrays_of(item, dim: int, shape: tuple[int, ...]) -> list:
 
 
 def check_range(index, dim: int, size: int):
-    """The array ``index`` with negative positions counted from the end; IndexError if one is out of range."""
+    """The array ``index`` with negative positions counted from the end; IndexError if one is out of range.
+
+    In C order, because NumPy writes to repeated positions in the order of memory, and the last one is to stay.
+    """
     if index.size:
         low, high = int(index.min()), int(index.max())
         if low < -size or high >= size:
             raise _out_of_range(high if high >= size else low, dim, size)
         if low < 0:
             index = index + size * (index < 0)
-    return index
+    return array_module(index).ascontiguousarray(index) if index.ndim else index
 
 
 def _out_of_range(index: int, dim: int, size: int) -> IndexError:
@@ -154,7 +157,7 @@ def getitem(x: Tensor, index) -> Tensor:
 
 @op
 def setitem(x: Tensor, index, value) -> Tensor:
-    """``x[index] = value`` in place; returns x. ``value`` (a number, an array or a tensor) is broadcast to the shape of ``x[index]``.
+    """``x[index] = value`` in place; returns x. ``value`` (a number, array or tensor) is broadcast to the shape of ``x[index]``.
 
     Where positions repeat the last value stays, and only that one receives a gradient.
     """
@@ -165,7 +168,7 @@ def setitem(x: Tensor, index, value) -> Tensor:
     _check_fits(value, picked)
     stays = last_writers(target, advanced, picked) if advanced and tensor is not None and tensor.requires_grad else None
     if advanced:
-        target[advanced] = value
+        target[advanced] = xp(x).ascontiguousarray(value) if getattr(value, "ndim", 0) else value
     else:
         target[...] = value
     needs_x, needs_value = x.requires_grad, tensor is not None and tensor.requires_grad

@@ -194,12 +194,15 @@ def logsumexp(x: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
         top = library.where(library.isfinite(top), top, 0).astype(a.dtype)  # Inf - Inf would be NaN
     else:
         top = library.zeros(kept, a.dtype)
-    y = library.log(_sum(library.exp(a - top), axes, True)) + top
+    total = _sum(library.exp(a - top), axes, True)
+    y = library.log(total) + top
 
     def backward(gy):
-        return gy.reshape(kept) * library.exp(a - library.where(library.isinf(y), 0, y))
+        # exp(a - y) would feel the rounding of a large y.
+        share = library.exp(a - top) / library.where(library.isfinite(y), total, 1)
+        return gy.reshape(kept) * share
 
-    return record(y if keepdim else y.reshape(_dropped(x.shape, axes)), (x,), backward, saves=(x,), saves_output=True)
+    return record(y if keepdim else y.reshape(_dropped(x.shape, axes)), (x,), backward, saves=(x,))
 
 
 @op
@@ -356,6 +359,7 @@ def max(x: Tensor, dim: int | Tensor | None = None, keepdim: bool = False) -> Te
     if isinstance(dim, Tensor):
         return maximum(x, dim)
     if dim is None:
+        _check_not_empty(check_tensor(x), _axes(x, None))
         return amax(x)
     values, indices, spread = _select(check_tensor(x), dim, keepdim, "argmax")
 
@@ -374,6 +378,7 @@ def min(x: Tensor, dim: int | Tensor | None = None, keepdim: bool = False) -> Te
     if isinstance(dim, Tensor):
         return minimum(x, dim)
     if dim is None:
+        _check_not_empty(check_tensor(x), _axes(x, None))
         return amin(x)
     values, indices, spread = _select(check_tensor(x), dim, keepdim, "argmin")
 

@@ -297,7 +297,7 @@ def clone(x: Tensor, memory_format: str = PRESERVE) -> Tensor:
         y = x.data.copy(order="K")
     else:
         y = _laid_out(x, memory_format)
-        y = y.copy(order="K") if _shared(y, x) else y
+        y = y.copy(order="K") if _shared(y, x) is not None else y
 
     def backward(gy):
         return gy

@@ -42,7 +42,9 @@ def _gather(a, order, axis: int, library):
         g[tuple(index)] = gy.reshape(order.shape)
         return g
 
-    return library.take_along_axis(a, order, axis), scatter
+    y = library.empty_like(a, shape=order.shape)  # in the memory order of a
+    y[...] = library.take_along_axis(a, order, axis)
+    return y, scatter
 
 
 def _flat(x: Tensor):

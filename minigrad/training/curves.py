@@ -15,7 +15,9 @@ def draw_curves(history: list[dict], path: Path, title: str = "") -> bool:
         return False
     epochs = [line["epoch"] for line in history]
     figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, name, label, factor in zip(figure.subplots(1, 2), ("loss", "top1"), ("loss", "accuracy (%)"), (1, 100), strict=True):
+    for axes, name, label, factor in zip(
+        figure.subplots(1, 2), ("loss", "top1"), ("loss", "accuracy (%)"), (1, 100), strict=True
+    ):
         for part, style in (("train", "--"), ("test", "-")):
             key = f"{part}_{name}"
             if history and key in history[0]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +90,13 @@ def fit(
     ``config``            anything that JSON can hold, kept in ``config.json`` and in the checkpoints
 
     The first Ctrl-C ends the training after a whole step, saves a checkpoint and raises ``Interrupted``; the second one stops
-    at once. Raises DivergedError if the loss or a weight becomes infinite or NaN.
+    at once. Raises DivergedError if the loss or a weight becomes infinite or NaN; TypeError or ValueError, before anything is
+    written or changed, if arguments are wrong or, with ``resume``, do not fit the run.
     """
     training = _Training(model, train_loader, test_loader, optimizer, scheduler, loss)
     training.epochs, training.max_steps = _count(epochs, "epochs"), None if max_steps is None else _count(max_steps, "max_steps")
     training.per_step = _per_step(scheduler_step, scheduler)
-    training.clip_norm = clip_norm
+    training.clip_norm = _clip_norm(clip_norm)
     training.every = parse_interval(checkpoint_every)
     training.progress = Progress(progress)
     if run_dir is None and resume:
@@ -102,10 +105,13 @@ def fit(
         training.folder = RunFolder.open(run_dir)
         training.restore(training.folder.load_last())
         training.folder.write_metrics(training.history)
-    elif run_dir is not None:
-        training.folder = RunFolder.create(run_dir, {} if config is None else config)
-        training.save()
-        training.folder.write_metrics([])
+    else:
+        bad = not_finite(model)
+        if bad is not None:
+            raise ValueError(f"{bad} of the model holds NaN or infinite values before the first step")
+        training.begin_epoch(0)
+        if run_dir is not None:
+            training.folder = RunFolder.create(run_dir, {} if config is None else config, training.state())
     return training.run()
 
 
@@ -113,15 +119,13 @@ class _Training:
     """A training under way: what is trained, with what, and how far it is."""
 
     def __init__(self, model, train_loader, test_loader, optimizer, scheduler, loss):
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"optimizer must be an Optimizer such as mg.optim.SGD, got {type(optimizer).__name__}")
-        if scheduler is not None and scheduler.optimizer is not optimizer:
-            raise ValueError("scheduler belongs to another optimizer")
+        _check_parts(model, train_loader, test_loader, optimizer, scheduler, loss)
         self.model, self.train_loader, self.test_loader = model, train_loader, test_loader
         self.optimizer, self.scheduler, self.loss = optimizer, scheduler, loss
         self.folder: RunFolder | None = None
         self.epoch, self.batch, self.step = 0, 0, 0  # whole epochs; batches of this epoch; batches in all
-        self.place: dict | None = None  # of the loader
+        self.place: dict | None = None  # of the loader, if it can start in the middle
+        self.epoch_rng: dict = {}  # the random numbers' state when this epoch began
         self.sums = MetricSums()  # over the batches of this epoch
         self.lr = optimizer.param_groups[0]["lr"]  # of the last step
         self.history: list[dict[str, Any]] = []
@@ -166,7 +170,7 @@ class _Training:
         try:
             for images, target in batches:
                 self.train_step(*on_device(self.model, images, target))
-                self.place = self.train_loader.state_dict() if hasattr(self.train_loader, "state_dict") else None
+                self.place = self.loader_state()
                 self.progress.step(self.sums, len(target))
                 self.stop_if_asked()
                 if self.checkpoint_is_due():
@@ -177,15 +181,29 @@ class _Training:
             if hasattr(batches, "close"):
                 batches.close()  # the loader's threads end now, not when the memory is collected
 
+    def begin_epoch(self, epoch: int) -> None:
+        self.epoch, self.batch, self.sums, self.seconds = epoch, 0, MetricSums(), 0.0
+        if hasattr(self.train_loader, "set_epoch"):
+            self.train_loader.set_epoch(epoch)
+        self.place = self.loader_state()
+        self.epoch_rng = random.get_rng_state()
+
+    def loader_state(self) -> dict | None:
+        return self.train_loader.state_dict() if hasattr(self.train_loader, "state_dict") else None
+
     def remaining_batches(self) -> Iterator:
         """The batches of this epoch from the next one on."""
-        loader = self.train_loader
-        if hasattr(loader, "set_epoch"):
-            loader.set_epoch(self.epoch)
-        batches = iter(loader)
-        if self.place is None:
-            for _ in range(self.batch):  # a loader that cannot start in the middle
-                next(batches, None)
+        if hasattr(self.train_loader, "set_epoch"):
+            self.train_loader.set_epoch(self.epoch)
+        if self.batch == 0 or self.place is not None:
+            return iter(self.train_loader)
+        # A loader that cannot start in the middle begins with the random numbers that it began with, and its batches are skipped.
+        now = random.get_rng_state()
+        random.set_rng_state(self.epoch_rng)
+        batches = iter(self.train_loader)
+        for _ in range(self.batch):
+            next(batches, None)
+        random.set_rng_state(now)
         return batches
 
     def train_step(self, images, target) -> None:
@@ -195,19 +213,24 @@ class _Training:
         value = loss.item()
         self.lr = self.optimizer.param_groups[0]["lr"]
         if not math.isfinite(value):
-            raise self.diverged(f"the loss is {value}")
+            raise self.diverged(f"the loss is {value} in step {self.step + 1}")
+        self.sums.add(value, scores, target)
         loss.backward()
         if self.clip_norm is not None:
             clip_grad_norm_(self.model.parameters(), self.clip_norm)
         self.optimizer.step()
         if self.per_step:
             self.scheduler.step()
-        self.sums.add(value, scores, target)
         self.batch += 1
         self.step += 1
 
     def finish_epoch(self) -> None:
         """Evaluate, step the schedule, record the epoch, save."""
+        if self.batch == 0:
+            raise ValueError(
+                f"train_loader gave no batch in epoch {self.epoch + 1}: is it empty, or an iterator that is used up?"
+            )
+        self.check_weights()
         test = self.evaluate()
         train = self.sums.result()
         if self.scheduler is not None and not self.per_step:
@@ -220,13 +243,12 @@ class _Training:
                 line |= {f"{part}_{name}": getattr(metrics, name) for name in ("loss", "top1", "top5")}
         line |= {"seconds": round(seconds, 3), "images_per_second": round(train.n / max(seconds, 1e-9), 1)}
         self.history.append(line)
-        self.epoch, self.batch, self.place, self.sums, self.seconds = self.epoch + 1, 0, None, MetricSums(), 0.0
+        self.begin_epoch(self.epoch + 1)
         improved = test is not None and (self.best is None or _quality(line) > _quality(self.best))
         if improved:
             self.best = line
         if self.folder is not None:
             if improved:
-                self.check_weights()
                 self.folder.save_best(self.model.state_dict(), line)
             self.save()
             self.folder.add_metrics(line)
@@ -236,6 +258,8 @@ class _Training:
         """Metrics on the test batches; those of the last time if there was no step since."""
         if self.test_loader is None or (self.tested is not None and self.tested_step == self.step):
             return self.tested
+        if hasattr(self.test_loader, "set_epoch"):
+            self.test_loader.set_epoch(0)  # the same order every time: sums of losses depend on it in the last bits
         self.progress.begin("testing", len(self.test_loader) if hasattr(self.test_loader, "__len__") else None)
         done = 0
 
@@ -268,9 +292,7 @@ class _Training:
 
     def checkpoint_is_due(self) -> bool:
         steps, seconds = self.every
-        return self.folder is not None and (
-            self.step - self.saved_step >= steps or time.monotonic() - self.saved_time >= seconds
-        )
+        return self.folder is not None and (self.step - self.saved_step >= steps or time.monotonic() - self.saved_time >= seconds)
 
     def save(self) -> None:
         """Write the checkpoint of the whole state, unless it is no good one."""
@@ -291,6 +313,7 @@ class _Training:
                 "batch": self.batch,
                 "step": self.step,
                 "place": self.place,
+                "epoch_rng": self.epoch_rng,
                 "sums": self.sums.state_dict(),
                 "lr": self.lr,
                 "history": self.history,
@@ -300,31 +323,51 @@ class _Training:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from ``state()``."""
-        progress = state["progress"]
-        if (self.scheduler is None) != (state["scheduler"] is None):
-            raise ValueError("the run was saved with a schedule, or without one: give the same to continue it")
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
-        if progress["place"] is not None:
-            self.train_loader.load_state_dict(progress["place"])
-        random.set_rng_state(state["rng"])
-        for name in ("epoch", "batch", "step", "place", "lr", "history", "best", "seconds"):
+        """Continue from ``state()``. Raises ValueError, and changes nothing, if it is not one of this training."""
+        progress, optimizer = state["progress"], self.optimizer
+        groups = optimizer.param_groups, optimizer.state
+        before = [(random.set_rng_state, random.get_rng_state())]
+        try:
+            self.check_kinds(state)
+            random.set_rng_state(state["rng"])
+            for part, saved in (
+                (self.model, state["model"]),
+                (optimizer, state["optimizer"]),
+                (self.scheduler, state["scheduler"]),
+                (self.train_loader, progress["place"]),
+            ):
+                if saved is not None:
+                    old = copy.deepcopy(part.state_dict()) if part is self.model else part.state_dict()
+                    part.load_state_dict(saved)  # all or nothing
+                    before.append((part.load_state_dict, old))
+        except (ValueError, TypeError, RuntimeError) as error:
+            for load, old in before:
+                load(old)
+            optimizer.param_groups, optimizer.state = groups  # also without the options that the run's schedule has added
+            raise ValueError(f"cannot continue the run in {self.folder.path}: {error}") from error
+        for name in ("epoch", "batch", "step", "place", "epoch_rng", "lr", "history", "best", "seconds"):
             setattr(self, name, progress[name])
         self.sums.load_state_dict(progress["sums"])
+        self.optimizer.stepped = self.step > 0
+
+    def check_kinds(self, state: dict[str, Any]) -> None:
+        """Raise ValueError if the run had a schedule, or a loader with a state, and this training has not, or the reverse."""
+        if (self.scheduler is None) != (state["scheduler"] is None):
+            raise ValueError(f"it was saved {'without' if state['scheduler'] is None else 'with'} a schedule: give the same")
+        if (self.loader_state() is None) != (state["progress"]["place"] is None):
+            kind = type(self.train_loader).__name__
+            raise ValueError(f"train_loader is a {kind}, but the run had another kind of loader: give the same")
 
     def check_weights(self) -> None:
         """Raise DivergedError if a parameter or buffer is not finite: such a state must not replace a good one."""
-        for name, tensor in self.model.state_dict().items():
-            if tensor.data.dtype.kind == "f" and not bool(array_module(tensor.data).isfinite(tensor.data).all()):
-                raise self.diverged(f"{name} holds NaN or infinite values")
+        bad = not_finite(self.model)
+        if bad is not None:
+            raise self.diverged(f"{bad} holds NaN or infinite values after step {self.step}")
 
     def diverged(self, what: str) -> DivergedError:
         kept = "" if self.folder is None else f"; the last good checkpoint is {self.folder.last}"
         return DivergedError(
-            f"{what} in step {self.step + 1} (epoch {self.epoch + 1}): lower the learning rate (now {self.lr:g}), or find the "
+            f"{what} (epoch {self.epoch + 1}): lower the learning rate (now {self.lr:g}), or find the "
             f"first bad value with mg.autograd.detect_anomaly() or --detect-anomaly{kept}"
         )
 
@@ -347,8 +390,37 @@ def describe(line: dict[str, Any], epochs: int) -> str:
     return f"{text}  |  lr {line['lr']:.2g}  {line['seconds']:.1f} s  {line['images_per_second']:,.0f} images/s"
 
 
+def not_finite(model: Module) -> str | None:
+    """The name of the first parameter or buffer that holds NaN or an infinity."""
+    for name, tensor in model.state_dict().items():
+        if tensor.data.dtype.kind == "f" and not bool(array_module(tensor.data).isfinite(tensor.data).all()):
+            return name
+    return None
+
+
 def _quality(line: dict[str, Any]) -> tuple[float, float]:
-    return line["test_top1"], -line["test_loss"]
+    loss = line["test_loss"]
+    return line["test_top1"], -math.inf if math.isnan(loss) else -loss
+
+
+# ---- arguments ---------------------------------------------------------------------------------------------------------
+
+
+def _check_parts(model, train_loader, test_loader, optimizer, scheduler, loss) -> None:
+    if not isinstance(model, Module):
+        raise TypeError(f"model must be a Module, got {type(model).__name__}")
+    for name, loader in (("train_loader", train_loader), ("test_loader", test_loader)):
+        missing = loader is None and name == "test_loader"
+        if not missing and not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
+            raise TypeError(f"{name} must give batches when it is iterated over, got {type(loader).__name__}")
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer must be an Optimizer such as mg.optim.SGD, got {type(optimizer).__name__}")
+    if scheduler is not None and not isinstance(scheduler, LRScheduler):
+        raise TypeError(f"scheduler must be a schedule of mg.optim.lr_scheduler, got {type(scheduler).__name__}")
+    if scheduler is not None and scheduler.optimizer is not optimizer:
+        raise ValueError("scheduler belongs to another optimizer")
+    if not callable(loss):
+        raise TypeError(f"loss must be a function (scores, classes) -> loss, got {type(loss).__name__}")
 
 
 def parse_interval(value: int | str) -> tuple[float, float]:
@@ -367,6 +439,8 @@ def parse_interval(value: int | str) -> tuple[float, float]:
 def _per_step(scheduler_step: str, scheduler: LRScheduler | None) -> bool:
     if scheduler_step not in ("auto", "epoch", "step"):
         raise ValueError(f'scheduler_step must be "auto", "epoch" or "step", got {scheduler_step!r}')
+    if scheduler_step == "step" and isinstance(scheduler, ReduceLROnPlateau):
+        raise ValueError('scheduler_step="step" does not go with ReduceLROnPlateau, which looks at the loss of each epoch')
     return scheduler is not None and (
         scheduler_step == "step" or (scheduler_step == "auto" and isinstance(scheduler, OneCycleLR))
     )
@@ -376,3 +450,9 @@ def _count(value: int, name: str) -> int:
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
     return int(value)
+
+
+def _clip_norm(value: float | None) -> float | None:
+    if value is not None and (not isinstance(value, Real) or isinstance(value, bool) or not value > 0):
+        raise ValueError(f"clip_norm must be a number greater than 0, or None, got {value!r}")
+    return value

@@ -1,14 +1,15 @@
 """The folder of a run: what it was, how it went, and where it can be continued.
 
-    config.json        the options, versions and machine
-    metrics.jsonl      one line of JSON for each epoch
-    curves.png         loss and accuracy
-    best.safetensors   the weights with the best test accuracy
-    last.safetensors   everything that is needed to continue: weights, optimizer, schedule, random numbers, place in the data
+config.json        the options, versions and machine
+metrics.jsonl      one line of JSON for each epoch
+curves.png         loss and accuracy
+best.safetensors   the weights with the best test accuracy
+last.safetensors   everything that is needed to continue: weights, optimizer, schedule, random numbers, place in the data
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -43,28 +44,43 @@ class RunFolder:
         return self.path / "curves.png"
 
     @classmethod
-    def create(cls, path: str | os.PathLike, config: dict[str, Any]) -> RunFolder:
-        """A new folder with its ``config.json``.
+    def create(cls, path: str | os.PathLike, config: dict[str, Any], state: dict[str, Any]) -> RunFolder:
+        """A new folder with ``config.json``, the checkpoint ``state`` and no metrics.
 
-        Raises FileExistsError if there is something at ``path``, OSError if it cannot be written; nothing is left behind then.
+        Raises FileExistsError if there is something at ``path``, OSError if it cannot be written, TypeError or ValueError if
+        ``config`` or ``state`` holds what cannot be saved; nothing is left behind then.
         """
         run = cls(path)
         if run.path.exists() and not run.path.is_dir():
             raise FileExistsError(f"{run.path} is a file: choose another folder for the run")
         if run.path.is_dir() and any(run.path.iterdir()):
-            raise FileExistsError(f"the folder {run.path} is not empty: choose another one, or continue the run in it with resume")
-        missing = [folder for folder in (run.path, *run.path.parents) if not folder.exists()]
+            raise FileExistsError(
+                f"the folder {run.path} is not empty: choose another one, or continue the run in it with resume"
+            )
         run.config = config
+        text = _config_text(config)
+        missing = [folder for folder in (run.path, *run.path.parents) if not folder.exists()]
         try:
             run.path.mkdir(parents=True, exist_ok=True)
-            text = json.dumps({**config, "environment": environment()}, indent=2) + "\n"
             write_atomically(run.path / "config.json", text.encode())
-        except OSError as error:
-            for folder in missing:
-                if folder.is_dir() and not any(folder.iterdir()):
-                    folder.rmdir()
-            raise OSError(error.errno, f"cannot write to the folder {run.path}: {os.strerror(error.errno or 0)}") from None
+            run.write_metrics([])
+            run.save_last(state)  # at last: where it is, the run can be continued
+        except BaseException as error:
+            run._remove(missing)
+            if isinstance(error, OSError):
+                reason = os.strerror(error.errno or 0)
+                raise OSError(error.errno, f"cannot write to the folder {run.path}: {reason}") from None
+            raise
         return run
+
+    def _remove(self, folders: list[Path]) -> None:
+        """Take back ``create``, which has made ``folders``."""
+        for name in ("config.json", "metrics.jsonl", "last.safetensors"):
+            with contextlib.suppress(OSError):
+                (self.path / name).unlink()
+        for folder in folders:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     @classmethod
     def open(cls, path: str | os.PathLike) -> RunFolder:
@@ -88,7 +104,7 @@ class RunFolder:
     def load_last(self) -> dict[str, Any]:
         """The state that ``save_last`` wrote. Raises CheckpointError if it is damaged or something else."""
         state = load(self.last)
-        if not isinstance(state, dict) or not {"model", "optimizer", "progress"} <= state.keys():
+        if not isinstance(state, dict) or not {"model", "optimizer", "scheduler", "rng", "progress"} <= state.keys():
             raise CheckpointError(f"{self.last} is a file of weights, not a checkpoint of a run")
         return state
 
@@ -112,6 +128,13 @@ class RunFolder:
     def draw(self, history: list[dict[str, Any]]) -> bool:
         """Draw ``curves.png``; False if matplotlib is not installed."""
         return draw_curves(history, self.curves, self.config.get("title", ""))
+
+
+def _config_text(config: dict[str, Any]) -> str:
+    try:
+        return json.dumps({**config, "environment": environment()}, indent=2) + "\n"
+    except TypeError as error:
+        raise TypeError(f"config must be a dictionary of what JSON can hold: {error}") from None
 
 
 def _json_line(line: dict[str, Any]) -> str:

@@ -58,6 +58,8 @@ class Case:
     # Float32 gradients: |g32 - g64| <= gradient_ulp * eps * largest |g64|.
     gradient_ulp: float = 32
 
+    torch_tolerance: float = 1e-10  # float64 gradients: |ours - PyTorch's| <= torch_tolerance * largest |PyTorch's|
+
     # Directional derivative: relative error allowed, and the step of the 5-point stencil (1 is exact for linear ops).
     gradient_tolerance: float = 1e-7
     step: float = 1e-3
@@ -66,7 +68,7 @@ class Case:
     inplace: bool = False  # the op changes its first argument: it is called on a copy made by an op
     view: bool = False  # the result may share memory with an input
     nan: bool = True  # NaN in an input appears exactly where the reference has it
-    why: str = ""  # the reason, where gradient_tolerance is above 1e-7, ulp above 64 or nan is False
+    why: str = ""  # the reason, where gradient_tolerance is above 1e-7, ulp above 64, gradient_ulp above 256 or nan is False
 
     @property
     def name(self) -> str:

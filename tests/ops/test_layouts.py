@@ -7,7 +7,7 @@ import pytest
 
 from tests.ops.case import Case
 from tests.ops.cases import ALL_CASES
-from tests.ops.harness import Run, arrays_of, assert_close, assert_same_bits, bound, cotangents, run
+from tests.ops.harness import Run, arrays_of, assert_close, bound, cotangents, run
 
 CASES = pytest.mark.parametrize("case", ALL_CASES, ids=lambda case: case.name)
 
@@ -56,8 +56,8 @@ def test_any_strides(case, dtype):
         if layout is not channels_last or any(a.ndim == 4 for a in arrays_of(case)):
             r = run(case, dtype, layout).backward()
             _assert_equal_runs(case, r, expected, layout.__name__)
-            # A leaf's gradient has its strides, so that the optimizer walks both in one order.
-            assert all(t.grad is None or _steps(t.grad.data) == _steps(t.data) for t in r.differentiable), layout.__name__
+            # A leaf's gradient lies in its memory order, so that the optimizer walks both alike.
+            assert all(t.grad is None or _order(t.grad.data) == _order(t.data) for t in r.differentiable), layout.__name__
 
 
 @CASES
@@ -87,9 +87,9 @@ def test_upstream_gradients_of_any_strides(case):
     _assert_gradients(case, run(case).backward(ones), run(case).backward([one.copy() for one in ones]), "stride 0")
 
 
-def _steps(a: np.ndarray) -> list[int]:
-    """The strides of the dimensions in which there is a step to take."""
-    return [stride for stride, n in zip(a.strides, a.shape, strict=True) if n > 1]
+def _order(a: np.ndarray) -> list[int]:
+    """The dimensions in which there is a step to take, from the longest step to the shortest."""
+    return sorted((i for i, n in enumerate(a.shape) if n > 1 and a.size), key=lambda i: -abs(a.strides[i]))
 
 
 @CASES
@@ -108,12 +108,10 @@ def test_images_stay_channels_last(case):
 
 
 def _assert_equal_runs(case: Case, a: Run, b: Run, what: str) -> None:
-    """Ops that work element by element must give the same bits; sums may be taken in another order of memory."""
+    """Sums may be taken in another order of memory, and NumPy's vector code may round otherwise than its scalar code."""
     for i, (y, e) in enumerate(zip(a.ys, b.ys, strict=True)):
-        if case.scale == "element":
-            assert_same_bits(y, e, f"{what}: output {i}")
-        else:
-            assert_close(y, e, bound(case, b.ys, e.dtype)[i] if e.dtype.kind == "f" else 0, f"{what}: output {i}")
+        allowed = bound(case, b.ys, e.dtype)[i] if e.dtype.kind == "f" else 0
+        assert_close(y, e, allowed, f"{what}: output {i}")
     _assert_gradients(case, a, b, what)
 
 

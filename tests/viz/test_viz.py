@@ -109,7 +109,7 @@ def test_a_small_network_can_be_stepped_through():
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2, 3))
     loss = F.cross_entropy(net(mg.randn(3, 1, 4, 4)), mg.tensor([0, 2, 1]))
     steps = viz.backprop(loss, net)
-    assert [frame.op for frame in steps][0] == "cross_entropy"
+    assert steps[0].op == "cross_entropy"
     assert {"conv2d", "batch_norm", "linear"} <= {frame.op for frame in steps}
     for frame in steps:
         assert frame.error is None or frame.error < 1e-4, (frame.op, frame.error)

@@ -83,20 +83,22 @@ ELEMENTWISE = [
 
 def rows(op: str, torch: str, reference: Callable, kinks: tuple, inplace: bool) -> list[Case]:
     """What every elementwise activation is called with."""
+    # PyTorch's 1/6 is a float32 number in float64 too.
+    oracle = {"torch": torch, "torch_tolerance": 1e-7 if op == "hardsigmoid" else 1e-10}
     step = 1e-2 if op in ("relu", "relu6", "hardtanh", "leaky_relu", "hardsigmoid") else 1e-3
+    smooth = {**oracle, "step": step, "scale": "output", "ulp": 8}
     values = away_from(*kinks) if kinks else normal
     found = [
-        Case(op, "normal", values, reference, torch=torch, step=step, scale="output", ulp=8),
-        Case(op, "extremes", lambda d: (EXTREMES,), reference, torch=torch, kink=True, nan=False, gradient_ulp=64,
+        Case(op, "normal", values, reference, **smooth),
+        Case(op, "extremes", lambda d: (EXTREMES,), reference, **oracle, kink=True, nan=False, gradient_ulp=64,
              why="the inputs hold infinities, whose products are NaN already"),
-        Case(op, "0-d", lambda d: (d.positive(),), reference, torch=torch, step=step, scale="output", ulp=8),
-        Case(op, "empty", lambda d: (d.normal(0, 3),), reference, torch=torch),
+        Case(op, "0-d", lambda d: (d.positive(),), reference, **smooth),
+        Case(op, "empty", lambda d: (d.normal(0, 3),), reference, **oracle),
     ]  # fmt: skip
     if kinks:
-        found.append(Case(op, "kinks", lambda d: (np.array(kinks, float),), reference, torch=torch, kink=True))
+        found.append(Case(op, "kinks", lambda d: (np.array(kinks, float),), reference, **oracle, kink=True))
     if inplace:
-        found.append(Case(op, "in place", lambda d: (*values(d), {"inplace": True}), reference, torch=torch, step=step,
-                          scale="output", ulp=8, inplace=True))  # fmt: skip
+        found.append(Case(op, "in place", lambda d: (*values(d), {"inplace": True}), reference, **smooth, inplace=True))
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from tests.ops.case import Case, Draw, Error
@@ -34,6 +36,15 @@ def scatter_add(x: np.ndarray, dim: int, index: np.ndarray, src: np.ndarray) -> 
     return scatter(x, dim, index, src, add=True)
 
 
+def trimmed(name: str) -> Callable:
+    """PyTorch's backward fails where ``src`` is larger than the index, so it gets the part that counts."""
+
+    def function(torch, x, dim, index, src):
+        return getattr(x, name)(dim, index, src[tuple(slice(n) for n in index.shape)])
+
+    return function
+
+
 def placed(d: Draw) -> tuple:
     """Every position at most once, and a ``src`` that is larger than the index."""
     index = np.stack([d.rng.permutation(4)[:2] for _ in range(3)])
@@ -52,7 +63,8 @@ def index_add(x: np.ndarray, dim: int, index: np.ndarray, source: np.ndarray, al
 CASES = [
     Case("gather", "negative positions", along, gather, step=1),
     Case("gather", "smaller index", plain, gather, torch="gather", step=1),
-    Case("gather", "first dim of three", lambda d: (d.normal(2, 3, 4), 0, d.integers(0, 2, 5, 3, 4)), gather, torch="gather", step=1),
+    Case("gather", "first dim of three", lambda d: (d.normal(2, 3, 4), 0, d.integers(0, 2, 5, 3, 4)), gather,
+         torch="gather", step=1),
     Case("gather", "a label each", lambda d: (d.normal(5, 3), 1, d.integers(0, 3, 5, 1)), gather, torch="gather", step=1),
     Case("take_along_dim", "broadcast", lambda d: (d.normal(3, 4), d.integers(0, 4, 1, 2), 1),
          lambda x, i, dim: np.take_along_axis(x, np.broadcast_to(i, (3, 2)), 1), torch="take_along_dim", step=1),
@@ -60,24 +72,26 @@ CASES = [
          step=1),
     Case("index_select", "channels", lambda d: (d.normal(2, 3, 4, 4), 1, d.integers(0, 3, 2)), lambda x, dim, i: x[:, i],
          torch="index_select", step=1),
-    Case("index_add", "rows", lambda d: (d.normal(3, 4), 0, d.integers(0, 3, 5), d.normal(5, 4)), index_add, torch="index_add", step=1,
+    Case("index_add", "rows", lambda d: (d.normal(3, 4), 0, d.integers(0, 3, 5), d.normal(5, 4)), index_add,
+         torch="index_add", step=1,
          scale="absolute"),
     Case("index_add", "alpha", lambda d: (d.normal(2, 3), 1, d.integers(0, 3, 4), d.normal(2, 4), {"alpha": -2}), index_add,
          torch="index_add", step=1, scale="output", ulp=8),
-    Case("scatter", "tensor", placed, scatter, torch="scatter", step=1),
+    Case("scatter", "tensor", placed, scatter, torch=trimmed("scatter"), step=1),
     Case("scatter", "number", lambda d: (d.normal(3, 4), 1, d.integers(0, 4, 3, 2), 1.5), scatter, torch="scatter", step=1),
     Case("scatter", "repeated positions", added, scatter, step=1),
-    Case("scatter_", "tensor", placed, scatter, torch="Tensor.scatter_", inplace=True, step=1),
+    Case("scatter_", "tensor", placed, scatter, torch=trimmed("scatter_"), inplace=True, step=1),
     Case("scatter_", "number", lambda d: (d.normal(3, 4), 1, d.integers(0, 4, 3, 2), 1.5), scatter, torch="Tensor.scatter_",
          inplace=True, step=1),
     Case("scatter_add", "repeated positions", added, scatter_add, torch="scatter_add", step=1, scale="absolute"),
     Case("scatter_add", "larger src", lambda d: (d.normal(2, 3), 0, d.integers(0, 2, 4, 2), d.normal(5, 3)), scatter_add,
-         torch="scatter_add", step=1, scale="absolute"),
+         torch=trimmed("scatter_add"), step=1, scale="absolute"),
     Case("scatter_add_", "repeated positions", added, scatter_add, torch="Tensor.scatter_add_", inplace=True, step=1,
          scale="absolute"),
     Case("one_hot", "given", lambda d: (d.integers(0, 4, 2, 3), 5), lambda x, n: np.eye(n, dtype=int)[x],
          torch="nn.functional.one_hot"),
-    Case("one_hot", "largest", lambda d: (np.array([2, 0, 1]),), lambda x: np.eye(3, dtype=int)[x], torch="nn.functional.one_hot"),
+    Case("one_hot", "largest", lambda d: (np.array([2, 0, 1]),), lambda x: np.eye(3, dtype=int)[x],
+         torch="nn.functional.one_hot"),
     Case("unique", "values", lambda d: (d.integers(-3, 3, 4, 5),), np.unique, torch="unique"),
     Case("unique", "everything", lambda d: (d.integers(-3, 3, 4, 5), {"return_inverse": True, "return_counts": True}), np.unique,
          torch="unique"),
@@ -97,7 +111,8 @@ ERRORS = [
         )
     ),
     Error("gather", "list", lambda d: (d.normal(2, 3), 1, [[0], [1]]), TypeError, "index must be a Tensor"),
-    Error("take_along_dim", "dimensions", lambda d: (d.normal(2, 3), d.integers(0, 2, 2), 0), ValueError, "must have 2 dimensions"),
+    Error("take_along_dim", "dimensions", lambda d: (d.normal(2, 3), d.integers(0, 2, 2), 0), ValueError,
+          "must have 2 dimensions"),
     Error("index_select", "matrix", lambda d: (d.normal(2, 3), 0, d.integers(0, 2, 2, 2)), ValueError, "index must be a vector"),
     Error("index_add", "shape", lambda d: (d.normal(2, 3), 0, d.integers(0, 2, 4), d.normal(4, 2)), ValueError,
           r"source of shape \(4, 3\), got \(4,\) and \(4, 2\)"),

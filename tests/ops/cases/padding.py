@@ -50,7 +50,8 @@ ERRORS = [
           r"at most 2 to dimension 3 of size 3, got \(3, 0\)"),
     Error("pad", "wraps too much", lambda d: (d.normal(1, 1, 3, 3), (4, 0), "circular"), ValueError, "at most 3"),
     Error("pad", "repeats nothing", lambda d: (d.normal(2, 0), (1, 0), "replicate"), ValueError, "at most 0"),
-    Error("pad", "crops mirrored", lambda d: (d.normal(1, 1, 3, 3), (-1, 0), "reflect"), ValueError, 'only mode "constant" can crop'),
+    Error("pad", "crops mirrored", lambda d: (d.normal(1, 1, 3, 3), (-1, 0), "reflect"), ValueError,
+          'only mode "constant" can crop'),
     Error("pad", "value of a mirror", lambda d: (d.normal(1, 1, 3, 3), (1, 0), "reflect", 2.0), ValueError, "value is for mode"),
     Error("pad", "value", lambda d: (d.normal(3), (1, 0), "constant", "0"), TypeError, "value must be a number"),
 ]  # fmt: skip
