@@ -78,7 +78,7 @@ def _check_image(shape, argument: str = "x") -> tuple[int, int, int, int]:
     if min(n, c) < 0:
         raise ValueError(f"{argument} must have no negative size, got shape {tuple(shape)} (N, C, H, W)")
     if min(h, w) < 1:
-        raise ValueError(f"{argument} must have at least one pixel, got shape {tuple(shape)} (N, C, H, W)")
+        raise ValueError(f"{argument} has no pixels: H and W must be at least 1, got shape {tuple(shape)} (N, C, H, W)")
     return n, c, h, w
 
 

@@ -215,7 +215,7 @@ def set_num_threads(n: _builtins.int) -> None:
 # ---- names that are imported when they are first used ------------------------------------------------------------------
 
 _PACKAGES = ("data", "kernels", "models", "nn", "optim", "training", "viz", "weights")
-_ELSEWHERE = {"load": "minigrad.weights", "save": "minigrad.weights"}
+_ELSEWHERE = {"load": "minigrad.weights", "save": "minigrad.weights", "summary": "minigrad.training"}
 
 
 def __getattr__(name: str):

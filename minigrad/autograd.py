@@ -42,6 +42,7 @@ class AnomalyError(RuntimeError):
 class _State(threading.local):
     grad_enabled = True
     anomaly = False
+    observer = None  # called in the place of every op, see ops/_base.py; None: ops run directly
 
     def __init__(self):
         self.modules = []  # the modules whose forward is running, outermost first

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from minigrad.autograd import run_backward
 from minigrad.device import array_module
@@ -44,7 +45,9 @@ def grad(
     return tuple(None if g is None else Tensor(g.copy(order="K")) for g in gradients)  # they may share memory
 
 
-def _tensors(value, name: str) -> list[Tensor]:
+def _tensors(value: Any, name: str) -> list[Tensor]:
+    if not isinstance(value, (Tensor, Iterable)):
+        raise TypeError(f"{name} must be a Tensor or a list of Tensors, got {type(value).__name__}")
     tensors = [value] if isinstance(value, Tensor) else list(value)
     for i, t in enumerate(tensors):
         if not isinstance(t, Tensor):

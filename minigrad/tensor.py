@@ -46,9 +46,7 @@ class Tensor:
         if type(data) is not np.ndarray and not _is_array(data):
             data = _array_from_values(data)
             if not isinstance(requires_grad, (bool, np.bool_)):  # PyTorch's Tensor(2, 3) is another thing
-                raise TypeError(
-                    f"Tensor takes one array: for an empty tensor of shape (..., {requires_grad!r}) use mg.empty(...)"
-                )
+                raise TypeError(f"requires_grad must be True or False, got {requires_grad!r}: for sizes use mg.empty(2, 3)")
         elif data.dtype.kind not in "fiub":
             raise TypeError(f"tensors hold booleans, integers or real numbers, not dtype {data.dtype}")
         if requires_grad and data.dtype.kind != "f":

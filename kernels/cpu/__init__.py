@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ._algorithms import algorithm as algorithm  # the controls: "as" exports a name that is not a kernel
 from ._cache import compilation_stats as compilation_stats
+from ._machine import vector_features as vector_features
 from ._threads import get_num_threads as get_num_threads
 from ._threads import set_num_threads as set_num_threads
 from ._threads import threading_layer as threading_layer

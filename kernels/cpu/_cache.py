@@ -91,7 +91,7 @@ def _cannot_keep(reason: object) -> None:
 def _root() -> Path:
     chosen = os.environ.get("MINIGRAD_CACHE_DIR")
     if chosen:
-        return Path(chosen).expanduser() / "kernels"
+        return Path(chosen).expanduser().absolute() / "kernels"  # also after a change of the working directory
     if os.name == "nt":
         caches = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
     elif sys.platform == "darwin":
@@ -172,7 +172,7 @@ def _source_hash(path: str) -> str | None:
         except (OSError, SyntaxError):
             return None
         pending += imported
-    return hashlib.sha256("".join(sorted(seen.values())).encode()).hexdigest()
+    return hashlib.sha256(repr(sorted((Path(file).name, digest) for file, digest in seen.items())).encode()).hexdigest()
 
 
 @functools.cache
@@ -183,10 +183,15 @@ def _read_source(file: str, mtime_ns: int, size: int) -> tuple[str, tuple[str, .
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and node.level:
             folder = Path(file).parents[node.level - 1]
-            names = [node.module.replace(".", "/")] if node.module else [alias.name for alias in node.names]
-            for target in (folder / name for name in names):
-                imported += [str(p) for p in (target.with_suffix(".py"), target / "__init__.py") if p.is_file()]
+            for alias in node.names:
+                imported += _file_of(folder.joinpath(*(node.module or "").split(".")), alias.name)
     return hashlib.sha256(text).hexdigest(), tuple(imported)
+
+
+def _file_of(source: Path, name: str) -> list[str]:
+    """The file that ``from source import name`` takes the name from: source is a module or a package, and name may be one."""
+    places = (source.with_name(f"{source.name}.py"), source / f"{name}.py", source / name / "__init__.py", source / "__init__.py")
+    return [str(place) for place in places if place.is_file()][:1]
 
 
 # ---- one kernel's files ----------------------------------------------------------------------------------------------
@@ -242,6 +247,8 @@ class KernelCache(_Cache):
         """Keep a compiled kernel. Never fails: what cannot be kept is compiled again by the next process."""
         path = self._path(sig)
         if path is None:
+            if self._enabled and not self._sources:
+                _cannot_keep(f"the sources of {self._name} are not files, or were changed after Python started")
             return
         try:
             if data.library.has_dynamic_globals:

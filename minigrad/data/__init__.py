@@ -12,13 +12,14 @@ from minigrad.data.folder import ImageFolder
 from minigrad.data.images import ImageDataset, channel_statistics, mean_image
 from minigrad.data.loader import DataLoader
 from minigrad.data.mnist import KMNIST, MNIST, FashionMNIST
-from minigrad.data.registry import create
+from minigrad.data.registry import create, is_available
 from minigrad.data.registry import list_names as list
 from minigrad.data.standard import NORMALIZATION, standard_transforms
 
 __all__ = [
     "create",
     "list",
+    "is_available",
     "standard_transforms",
     "NORMALIZATION",
     "Digits",

@@ -73,6 +73,17 @@ class CIFAR10(ImageDataset):
         self.train = train
 
     @classmethod
+    def available(cls, root: str | os.PathLike | None = None) -> bool:
+        """Whether the archive or all of its batches are there; they are not read."""
+        root = data_root(root)
+        if all(cls._find_batches(root, train) for train in (True, False)):
+            return True
+        try:
+            return cls._find_archive(root, True, False).is_file()
+        except MissingDataError:
+            return False
+
+    @classmethod
     def _folders(cls, root: Path) -> tuple[Path, ...]:
         return root / cls.__name__, root / cls.collection, root
 

@@ -75,6 +75,14 @@ class MNIST(ImageDataset):
         self.train = train
 
     @classmethod
+    def available(cls, root: str | os.PathLike | None = None) -> bool:
+        """Whether all four files are there; they are not read."""
+        try:
+            return all(cls._locate(file, data_root(root), False) for file in cls.files)
+        except MissingDataError:
+            return False
+
+    @classmethod
     def _locate(cls, file: RemoteFile, root: Path, may_download: bool) -> Path:
         folder = root / cls.__name__ / "raw"
         plain = file.name.removesuffix(".gz")

@@ -14,7 +14,7 @@ from minigrad.data.folder import ImageFolder
 from minigrad.data.images import ImageDataset, held_out_fifth
 from minigrad.data.mnist import KMNIST, MNIST, FashionMNIST
 
-__all__ = ["create", "list_names", "resolve_name"]
+__all__ = ["create", "is_available", "list_names", "resolve_name"]
 
 FILES = {cls.collection: cls for cls in (MNIST, FashionMNIST, KMNIST, CIFAR10, CIFAR100)}
 NAMES = ("digits", *FILES, "folder")
@@ -53,6 +53,17 @@ def create(
     if key == "folder":
         return _create_folder(root, train, transform, options)
     return FILES[key](root, train, transform=transform, download=download)
+
+
+def is_available(name: str, root: str | os.PathLike | None = None) -> bool:
+    """Whether the files of a data set are in ``root`` (see ``create``), so that nothing need be downloaded.
+
+    Raises ValueError for an unknown name, and for "folder", which has no files of its own.
+    """
+    key = resolve_name(name)
+    if key == "folder":
+        raise ValueError('"folder" reads any folder of images: it has no files of its own')
+    return key == "digits" or FILES[key].available(root)
 
 
 def resolve_name(name: str) -> str:

@@ -17,7 +17,9 @@ change the arrays it is given, and returns one gradient per input: an array of t
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import TypeVar
 
@@ -38,6 +40,7 @@ __all__ = [
     "data_of",
     "no_gradient",
     "normalize_dims",
+    "observed",
     "op",
     "quiet",
     "record",
@@ -64,7 +67,8 @@ def op(function: F) -> F:
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
         try:
-            y = function(*args, **kwargs)
+            observer = autograd.state.observer
+            y = function(*args, **kwargs) if observer is None else observer(function, args, kwargs)
         except (ValueError, TypeError, IndexError, RuntimeError) as error:
             _named(error, name)
             raise
@@ -84,7 +88,8 @@ def no_gradient(function: F) -> F:
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
         try:
-            return function(*args, **kwargs)
+            observer = autograd.state.observer
+            return function(*args, **kwargs) if observer is None else observer(function, args, kwargs)
         except (ValueError, TypeError, IndexError, RuntimeError) as error:
             _named(error, name)
             raise
@@ -111,6 +116,19 @@ def _remember(node: Node, y, function: Callable, args: tuple, kwargs: dict) -> N
         node.values = tuple(t.data for t in (y if type(y) is tuple else (y,)))
 
 
+@contextmanager
+def observed(observer: Callable) -> Iterator[None]:
+    """Inside it every op of this thread is ``observer(function, args, kwargs)``, which must call it and return its result.
+
+    ``function.__name__`` is the op's name. Ops that an op calls are observed too, inside its own call.
+    """
+    before, autograd.state.observer = autograd.state.observer, observer
+    try:
+        yield
+    finally:
+        autograd.state.observer = before
+
+
 # ---- recording ---------------------------------------------------------------------------------------------------------
 
 
@@ -131,7 +149,7 @@ def record(
     """
     y = Tensor(data)
     if view_of is not None:
-        y.version = view_of.version
+        y.version, y.view_version = view_of.version, view_of.version[0]
     state = autograd.state
     if state.grad_enabled and data.dtype.kind == "f":
         edges = _edges(inputs)
@@ -142,8 +160,6 @@ def record(
             node = Node(backward, edges, saved, 1, name)
             y.requires_grad = True
             y.origin = (node, 0)
-            if view_of is not None:
-                y.view_version = view_of.version[0]
             if state.anomaly:
                 node.made = _check(name or backward.__qualname__, (data,), inputs)
             return y
@@ -163,7 +179,7 @@ def record_outputs(
     ys = tuple(Tensor(data) for data in datas)
     for y in ys:
         if view_of is not None:
-            y.version = view_of.version
+            y.version, y.view_version = view_of.version, view_of.version[0]
     if autograd.state.anomaly:
         made = _check(backward.__qualname__, datas, inputs)
     edges = _edges(inputs) if autograd.state.grad_enabled else None
@@ -175,8 +191,6 @@ def record_outputs(
             if y.data.dtype.kind == "f":
                 y.requires_grad = True
                 y.origin = (node, slot)
-                if view_of is not None:
-                    y.view_version = view_of.version[0]
     return ys
 
 
@@ -191,23 +205,32 @@ def record_inplace(
 
     ``inputs`` starts with ``x`` itself: the gradient of the old value continues to whatever made it.
     """
-    x.version[0] += 1
     state = autograd.state
-    if state.grad_enabled:
-        edges = _edges(inputs)
-        if edges is not None:
-            saved = [(t.version, t.version[0]) for t in saves if t is not None]
-            if saves_output:
-                saved.append((x.version, x.version[0]))
-            node = Node(backward, edges, saved)
-            x.requires_grad = True
-            x.origin = (node, 0)
-            if state.anomaly:
-                node.made = _check(backward.__qualname__, (x.data,), inputs[1:])
-            return x
+    edges = _edges(inputs) if state.grad_enabled else None  # before the version moves: x[0] = x[1] is allowed
+    x.version[0] += 1
+    if edges is not None:
+        saved = [(t.version, t.version[0]) for t in saves if t is not None]
+        if saves_output:
+            saved.append((x.version, x.version[0]))
+        node = Node(backward, edges, saved)
+        if x.origin is not None:
+            _move_retained(x, node)
+        x.requires_grad = True
+        x.origin = (node, 0)
+        x.view_version = None  # as a view it has its memory to itself: see check_inplace
+        if state.anomaly:
+            node.made = _check(backward.__qualname__, (x.data,), inputs[1:])
+        return x
     if state.anomaly:
         _check(backward.__qualname__, (x.data,), inputs[1:])
     return x
+
+
+def _move_retained(x: Tensor, node: Node) -> None:
+    """After ``x.retain_grad()`` it is the gradient of the new value, made by ``node``, that x keeps."""
+    old, slot = x.origin
+    if old.retained and slot in old.retained:
+        node.retained = {0: old.retained.pop(slot)}
 
 
 def check_inplace(x: Tensor, *others: Tensor | None) -> None:
@@ -224,13 +247,17 @@ def check_inplace(x: Tensor, *others: Tensor | None) -> None:
             "a leaf tensor that requires grad cannot be changed in place while gradients are recorded: "
             "do it inside `with mg.no_grad():`, or make a new tensor"
         )
-    if x.view_version is not None:
+    differentiable = [t for t in others if t is not None and t.requires_grad]
+    # A view without gradient may take values that have one if no other tensor (nor a node) counts changes of its memory.
+    if x.view_version is not None and (x.requires_grad or (differentiable and sys.getrefcount(x.version) > 2)):
         raise RuntimeError(
-            "a view of a tensor that requires grad cannot be changed in place: change the tensor itself "
-            "(x[index] = value), or clone() the view first"
+            "a view cannot be changed in place where gradients are recorded, because the tensor that it is a view of would not "
+            "know: change that one (x[index] = value), or clone() the view first"
         )
-    if x.data.dtype.kind != "f" and any(t is not None and t.requires_grad for t in others):
+    if x.data.dtype.kind != "f" and differentiable:
         raise RuntimeError(f"a tensor of dtype {x.dtype} cannot hold values that require grad")
+    for t in differentiable:
+        _check_current(t)
 
 
 def _edges(inputs: Sequence[Tensor | None]) -> tuple | None:
@@ -242,12 +269,14 @@ def _edges(inputs: Sequence[Tensor | None]) -> tuple | None:
             edges.append(None)
             continue
         needed = True
-        if t.view_version is not None and t.view_version != t.version[0]:
-            raise RuntimeError(
-                "this tensor is a view of one that was changed in place after the view was taken: take the view again"
-            )
+        _check_current(t)
         edges.append(t.origin if t.origin is not None else t)
     return tuple(edges) if needed else None
+
+
+def _check_current(t: Tensor) -> None:
+    if t.view_version is not None and t.view_version != t.version[0] and t.origin is not None:
+        raise RuntimeError("this tensor is a view of one that was changed in place after the view was taken: take the view again")
 
 
 def _check(op: str, outputs: Sequence, inputs: Sequence[Tensor | None]) -> str:

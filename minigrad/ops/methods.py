@@ -50,6 +50,9 @@ UFUNCS = {
     np.logical_and: ops.logical_and,
     np.logical_or: ops.logical_or,
     np.logical_not: ops.logical_not,
+    np.bitwise_and: lambda x, other: _and(x, other),
+    np.bitwise_or: lambda x, other: _or(x, other),
+    np.invert: lambda x: _not(x),
     np.negative: ops.neg,
     np.absolute: ops.abs,
     np.exp: ops.exp,
@@ -106,6 +109,25 @@ def _matmul(x, other) -> Tensor:
     return ops.matmul(*(Tensor(value) if isinstance(value, np.ndarray) else value for value in (x, other)))
 
 
+def _of_booleans(function: Callable, sign: str) -> Callable[..., Tensor]:
+    """The logical function behind ``&``, ``|`` and ``~``, for booleans only: of integers they would work bit by bit."""
+
+    def logical(*operands) -> Tensor:
+        for value in operands:
+            if getattr(value, "dtype", np.dtype(type(value))) != np.bool_:
+                kind = getattr(value, "dtype", type(value).__name__)
+                raise TypeError(f"{sign} is defined for booleans, got {kind}: use {function.__name__}() or .bool()")
+        return function(*operands)
+
+    logical.__doc__ = function.__doc__
+    return logical
+
+
+_and = _of_booleans(ops.logical_and, "&")
+_or = _of_booleans(ops.logical_or, "|")
+_not = _of_booleans(ops.logical_not, "~")
+
+
 def _pow_(x: Tensor, exponent) -> Tensor:
     """x **= exponent, in place; returns x."""
     return ops.copy_(x, ops.pow(x, exponent))
@@ -151,9 +173,11 @@ OPERATORS = {
     "__le__": _operator(ops.le),
     "__gt__": _operator(ops.gt),
     "__ge__": _operator(ops.ge),
-    "__and__": _operator(ops.logical_and),
-    "__or__": _operator(ops.logical_or),
-    "__invert__": ops.logical_not,
+    "__and__": _operator(_and),
+    "__rand__": _reflected(_and),
+    "__or__": _operator(_or),
+    "__ror__": _reflected(_or),
+    "__invert__": _not,
     "__neg__": ops.neg,
     "__pos__": lambda x: x,
     "__abs__": ops.abs,

@@ -6,8 +6,9 @@ from minigrad._names import missing
 from minigrad.training.evaluation import evaluate
 from minigrad.training.loop import DivergedError, History, Interrupted, fit
 from minigrad.training.metrics import Metrics
+from minigrad.training.summary import Summary, summary
 
-__all__ = ["DivergedError", "History", "Interrupted", "Metrics", "evaluate", "fit"]
+__all__ = ["DivergedError", "History", "Interrupted", "Metrics", "Summary", "evaluate", "fit", "summary"]
 
 
 def __getattr__(name: str):

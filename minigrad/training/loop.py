@@ -295,11 +295,10 @@ class _Training:
         return self.folder is not None and (self.step - self.saved_step >= steps or time.monotonic() - self.saved_time >= seconds)
 
     def save(self) -> None:
-        """Write the checkpoint of the whole state, unless it is no good one."""
-        if self.folder is None:
-            return
+        """Write the checkpoint of the whole state; DivergedError if it is no good one."""
         self.check_weights()
-        self.folder.save_last(self.state())
+        if self.folder is not None:
+            self.folder.save_last(self.state())
         self.saved_step, self.saved_time = self.step, time.monotonic()
 
     def state(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from minigrad.tensor import Tensor
 __all__ = ["MetricSums", "Metrics"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Metrics:
     """Averages over ``n`` samples.
 
@@ -21,6 +21,8 @@ class Metrics:
     ``top1``       part of the samples whose class got the highest score, 0 ... 1
     ``top5``       part whose class was among the five highest (all of them where there are at most five classes)
     ``confusion``  int64 (K, K): how many samples of class row were taken for class column
+
+    A sample with a NaN among its scores is never right, and in ``confusion`` taken for no class.
     """
 
     loss: float
@@ -44,6 +46,9 @@ class Metrics:
         """Plain numbers and lists, ready for JSON."""
         return {"loss": self.loss, "top1": self.top1, "top5": self.top5, "n": self.n, "confusion": self.confusion.tolist()}
 
+    def __eq__(self, other: object) -> bool:
+        return self.to_dict() == other.to_dict() if isinstance(other, Metrics) else NotImplemented
+
     def __repr__(self) -> str:
         return f"Metrics(loss={self.loss:.4f}, top1={self.top1:.2%}, top5={self.top5:.2%}, n={self.n})"
 
@@ -56,19 +61,23 @@ class MetricSums:
         self.confusion = np.zeros((0, 0), np.int64)
 
     def add(self, loss: float, scores: Tensor, target: Tensor) -> None:
-        """One batch: its mean loss, the scores (N, K) and the classes (N,)."""
+        """One batch: its mean loss, the scores (N, K) and the classes (N,). Nothing changes on an error."""
         scores, target = to_numpy(scores.data), to_numpy(target.data)
         if scores.ndim != 2 or target.shape != scores.shape[:1] or target.dtype.kind not in "iu":
             raise ValueError(
                 f"accuracy needs scores (N, classes) and classes (N,), got {scores.shape} and {target.dtype} {target.shape}"
             )
         count, classes = scores.shape
+        if count and (target.min() < 0 or target.max() >= classes):
+            raise ValueError(f"classes must lie in 0 ... {classes - 1}, got {target.min()} ... {target.max()}")
+        if self.n and classes != len(self.confusion):
+            raise ValueError(f"scores for {classes} classes after scores for {len(self.confusion)}")
         rank = _ranks(scores, target)
         self.loss += loss * count
         self.n += count
         self.top1 += int((rank < 1).sum())
         self.top5 += int((rank < 5).sum())
-        pairs = target.astype(np.int64) * classes + scores.argmax(1)
+        pairs = (target.astype(np.int64) * classes + scores.argmax(1))[~np.isnan(scores).any(1)]
         counts = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
         self.confusion = counts if self.confusion.size == 0 else self.confusion + counts
 
@@ -89,8 +98,11 @@ class MetricSums:
 
 
 def _ranks(scores: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """How many classes come before the right one: higher scores, and equal ones with a lower number; all where a score is NaN."""
+    """How many classes come before the right one: higher scores, and equal ones with a lower number.
+
+    At least 5, and so wrong, where a score is NaN.
+    """
     own = np.take_along_axis(scores, target[:, None], 1)
     before = np.arange(scores.shape[1]) < target[:, None]
     rank = ((scores > own) | ((scores == own) & before)).sum(1)
-    return np.where(np.isnan(scores).any(1), scores.shape[1], rank)
+    return np.where(np.isnan(scores).any(1), max(5, scores.shape[1]), rank)

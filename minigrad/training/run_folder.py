@@ -132,9 +132,9 @@ class RunFolder:
 
 def _config_text(config: dict[str, Any]) -> str:
     try:
-        return json.dumps({**config, "environment": environment()}, indent=2) + "\n"
-    except TypeError as error:
-        raise TypeError(f"config must be a dictionary of what JSON can hold: {error}") from None
+        return json.dumps({**config, "environment": environment()}, indent=2, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"config must be a dictionary of what JSON can hold: {error}") from None
 
 
 def _json_line(line: dict[str, Any]) -> str:

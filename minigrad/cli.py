@@ -1,0 +1,283 @@
+"""The ``minigrad`` command: train, eval, models, summary, info.
+
+Wrong input ends with one line on standard error and status 2, an interrupted run with 130, a diverged one with 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+__all__ = ["main"]
+
+# Options of ``train`` that decide what is computed: they are kept in the run and cannot be given again to continue it.
+RECIPE = ("data", "model", "epochs", "batch_size", "lr", "momentum", "weight_decay", "schedule", "augment", "image_size", "seed")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with ``arguments`` (those of the process by default); returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except KeyboardInterrupt as error:
+        print(str(error) or "stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get("MINIGRAD_DEBUG", "0") not in ("", "0"):
+            raise
+        return _fail(error)
+    return 0
+
+
+def _fail(error: Exception) -> int:
+    """Say in one line what is wrong; returns the exit status."""
+    from minigrad.training import DivergedError
+
+    text = " ".join(str(error).split()) or type(error).__name__
+    known = isinstance(error, (ValueError, TypeError, OSError, RuntimeError, ImportError))
+    if not known:
+        text = f"{type(error).__name__}: {text} (MINIGRAD_DEBUG=1 shows where)"
+    print(f"minigrad: {text}", file=sys.stderr)
+    return 1 if isinstance(error, DivergedError) or not known else 2
+
+
+# ---- arguments ---------------------------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"minigrad: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="minigrad", description="Convolutional networks from scratch on NumPy.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    _add_train(commands.add_parser("train", help="train a model (by default a ResNet on the digits that come with minigrad)"))
+    _add_eval(commands.add_parser("eval", help="evaluate a trained model on the test images of its data set"))
+    models = commands.add_parser("models", help="list the architectures")
+    models.set_defaults(run=_models)
+    _add_summary(commands.add_parser("summary", help="show the layers of a model: shapes, parameters, MACs, receptive fields"))
+    info = commands.add_parser("info", help="show what is installed here, what is fast, and what is missing")
+    info.set_defaults(run=_info)
+    return parser
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--data", metavar="NAME", help="digits (default), mnist, fashion-mnist, kmnist, cifar10, cifar100, or folder")
+    add("--data-dir", metavar="DIR", help="the folder of data sets, or of the images for --data folder")
+    add("--model", metavar="NAME", help="an architecture of 'minigrad models' (default: what suits the data)")
+    add("--epochs", type=int, help="passes over the training images")
+    add("--batch-size", type=int, help="images in a step")
+    add("--lr", type=float, help="learning rate; the highest one of a schedule")
+    add("--momentum", type=float, help="momentum of SGD")
+    add("--weight-decay", type=float, help="this times the weight is added to every gradient")
+    add("--schedule", metavar="NAME", help="of the learning rate: one-cycle, cosine, step or constant")
+    add("--augment", action=argparse.BooleanOptionalAction, help="change the training images at random (default: yes)")
+    add("--image-size", type=int, metavar="PIXELS", help="height and width, for --data folder")
+    add("--seed", type=int, help="of weights, order and augmentation (default 0); the same seed gives the same bits")
+    add("--device", help="cpu (default) or cuda")
+    _add_machine(parser)
+    add("--out", metavar="DIR", help="a new folder for this run (default: runs/DATA-MODEL-NUMBER)")
+    add("--resume", metavar="DIR", help="continue the run in this folder where it stopped")
+    add("--checkpoint-every", metavar="N", default="60s", help='steps (50) or seconds ("60s") between checkpoints')
+    add("--max-steps", type=int, metavar="N", help="stop after so many steps")
+    add("--detect-anomaly", action="store_true", help="name the first op that gives NaN or Inf (slow)")
+    add("--progress", choices=("auto", "bar", "lines", "off"), default="auto", help="auto: a bar on a terminal, else lines")
+    parser.set_defaults(run=_train)
+
+
+def _add_eval(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_or_file", metavar="RUN", help="the folder of a run, or a file of weights that a run wrote")
+    parser.add_argument("--data-dir", metavar="DIR", help="the folder of data sets (default: that of the training)")
+    _add_machine(parser)
+    parser.set_defaults(run=_eval)
+
+
+def _add_summary(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="an architecture of 'minigrad models'")
+    parser.add_argument("--num-classes", type=int, metavar="N", help="outputs (default: the model's own)")
+    parser.add_argument("--in-channels", type=int, metavar="N", help="channels of the image (default: the model's own)")
+    parser.add_argument("--image-size", type=int, nargs="+", metavar="PIXELS", help="one number, or height and width")
+    parser.add_argument("--depth", type=int, metavar="N", help="levels of submodules to show (default: all)")
+    parser.set_defaults(run=_summary)
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of a kernel (default: all processors)")
+    parser.add_argument("--workers", type=int, metavar="N", default=1, help="threads that prepare batches ahead (default 1)")
+
+
+# ---- train and eval ----------------------------------------------------------------------------------------------------
+
+
+def _train(options: argparse.Namespace) -> None:
+    from contextlib import nullcontext
+
+    from minigrad.autograd import detect_anomaly
+    from minigrad.training import fit
+    from minigrad.training.job import Job, Options
+    from minigrad.training.loop import parse_interval
+
+    parse_interval(options.checkpoint_every)
+    _set_threads(options.threads)
+    if options.resume is None:
+        given = {name: getattr(options, name) for name in (*RECIPE, "data_dir", "device")}
+        job = Job(Options.resolve(**given), options.workers)
+        folder = Path(options.out) if options.out else _free_folder(job.options)
+    else:
+        job, folder = _job_to_resume(options), Path(options.resume)
+    progress = {"auto": True, "off": False}.get(options.progress, options.progress)
+    if progress:
+        print(f"{job.describe()}\nrun    {folder}", flush=True)
+    with detect_anomaly() if options.detect_anomaly else nullcontext():
+        history = fit(
+            job.model,
+            job.train_loader,
+            job.test_loader,
+            job.optimizer,
+            job.scheduler,
+            epochs=job.options.epochs,
+            run_dir=folder,
+            resume=options.resume is not None,
+            checkpoint_every=options.checkpoint_every,
+            max_steps=options.max_steps,
+            progress=progress,
+            config=job.config,
+        )
+    _report(history, job, folder)
+
+
+def _job_to_resume(options: argparse.Namespace) -> Any:
+    from minigrad.training.job import Job
+    from minigrad.training.run_folder import RunFolder
+
+    given = [name for name in (*RECIPE, "device", "out") if getattr(options, name) is not None]
+    if given:
+        raise ValueError(f"--{given[0].replace('_', '-')} cannot be changed in a run that is continued: leave it out")
+    config = RunFolder.open(options.resume).config
+    changes = {} if options.data_dir is None else {"data_dir": options.data_dir}
+    try:
+        return Job.from_config(config, options.workers, **changes)
+    except ValueError as error:
+        raise type(error)(f"{options.resume} cannot be continued: {error}") from None
+
+
+def _free_folder(options: Any) -> Path:
+    """The first of runs/DATA-MODEL-1, -2, ... that does not exist."""
+    number = 1
+    while (path := Path("runs", f"{options.data}-{options.model}-{number}")).exists():
+        number += 1
+    return path
+
+
+def _report(history: Any, job: Any, folder: Path) -> None:
+    best, test = history.best, history.test
+    curves = f"; curves: {folder / 'curves.png'}" if (folder / "curves.png").exists() else ""
+    print(f"{history.steps:,} steps in {history.seconds:.1f} s{curves}")
+    if best is not None and best["test_top1"] > test.top1:
+        print(f"best test accuracy {best['test_top1']:.2%} after epoch {best['epoch']}: {folder / 'best.safetensors'}")
+    right = round(test.top1 * test.n)
+    print(f"test accuracy {test.top1:.2%} ({right:,} of {test.n:,} images of {job.options.data})")
+
+
+def _eval(options: argparse.Namespace) -> None:
+    from minigrad.training import evaluate
+    from minigrad.training.job import Job
+    from minigrad.weights import CheckpointError, load, read_metadata
+
+    _set_threads(options.threads)
+    path = Path(options.run_or_file)
+    if path.is_dir():
+        path = next((p for p in (path / "best.safetensors", path / "last.safetensors") if p.is_file()), path / "best.safetensors")
+    state = load(path)
+    config = read_metadata(path).get("config", {})
+    changes = {} if options.data_dir is None else {"data_dir": options.data_dir}
+    try:
+        job = Job.from_config(config, options.workers, training=False, **changes)
+    except ValueError as error:
+        raise CheckpointError(f"{path} cannot be evaluated: {error}") from None
+    if "model" in state and "optimizer" in state:  # a checkpoint of a whole run
+        state = state["model"]
+    job.model.load_state_dict(state)
+    metrics = evaluate(job.model, job.test_loader)
+    print(f"{job.options.model} on the {metrics.n:,} test images of {job.options.data}, weights {path}")
+    print(f"loss   {metrics.loss:.4f}\ntop-1  {metrics.top1:.2%}")
+    if len(job.classes) > 5:
+        print(f"top-5  {metrics.top5:.2%}")
+    print(_confusion_text(metrics, job.classes))
+
+
+def _confusion_text(metrics: Any, classes: Sequence[str]) -> str:
+    """The confusion matrix with the classes' names; of many classes only the worst ten, without it."""
+    shares = metrics.per_class
+    if len(classes) > 20:
+        worst = sorted((k for k in range(len(classes)) if shares[k] == shares[k]), key=lambda k: shares[k])[:10]
+        return "\n".join(["classes with the lowest accuracy:", *(f"  {classes[k]}  {shares[k]:.1%}" for k in worst)])
+    names = [name[:12] for name in classes]
+    rows = [["true \\ predicted", *names, "accuracy"]]
+    for name, counts, share in zip(names, metrics.confusion, shares, strict=True):
+        rows.append([name, *map(str, counts), "" if share != share else f"{share:.1%}"])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [[row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))] for row in rows]
+    return "\n".join("  ".join(line) for line in lines)
+
+
+def _set_threads(n: int | None) -> None:
+    if n is not None:
+        from minigrad.kernels.cpu import set_num_threads
+
+        try:
+            set_num_threads(n)
+        except ValueError as error:
+            raise ValueError(f"--threads: {error}") from None
+
+
+# ---- models, summary, info ---------------------------------------------------------------------------------------------
+
+
+def _models(options: argparse.Namespace) -> None:
+    from minigrad import models
+
+    rows = [("name", "year", "parameters", "input", "description")]
+    for m in map(models.info, models.list()):
+        shape = " x ".join(map(str, m.input_shape))
+        rows.append((m.name, str(m.year), f"{m.parameters:,}", shape, m.description.replace("`", "")))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    for name, year, parameters, shape, description in rows:
+        print(f"{name:<{widths[0]}}  {year:<{widths[1]}}  {parameters:>{widths[2]}}  {shape:<{widths[3]}}  {description}")
+
+
+def _summary(options: argparse.Namespace) -> None:
+    from minigrad import models
+    from minigrad.kernels.geometry import pair
+    from minigrad.training import summary
+
+    info = models.info(options.model)
+    model = models.create(options.model, options.num_classes, options.in_channels)
+    channels, *size = info.input_shape
+    if options.image_size is not None:
+        if len(options.image_size) > 2:
+            raise ValueError(f"--image-size takes one number, or height and width, got {len(options.image_size)} numbers")
+        size = pair(options.image_size[0] if len(options.image_size) == 1 else tuple(options.image_size), "--image-size", 1)
+    print(info.paper)
+    print(summary(model, (options.in_channels or channels, *size), options.depth))
+
+
+def _info(options: argparse.Namespace) -> None:
+    from minigrad.training.report import report
+
+    print(report())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
