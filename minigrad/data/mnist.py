@@ -88,7 +88,11 @@ class MNIST(ImageDataset):
         plain = file.name.removesuffix(".gz")
         found = find_file((folder, folder.parent, root / cls.collection, root), (plain, file.name))
         if found is None and may_download:
-            return download(file, folder)
+            try:
+                return download(file, folder)
+            except MissingDataError as error:
+                files = ", ".join(f.name for f in cls.files)
+                raise MissingDataError(f"{error} (all files of {cls.__name__}: {files})") from None
         if found is None:
             raise MissingDataError(
                 f"{cls.__name__} needs {plain} (or {file.name}), which is not in {root} or its folders {cls.__name__}, "
