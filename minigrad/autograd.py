@@ -270,6 +270,7 @@ class Node:
         self.edges = self.saved = ()
 
 
+@no_grad()  # what hooks compute is not recorded
 @np.errstate(all="ignore")  # backward keeps to IEEE arithmetic like the ops
 def run_backward(
     roots: Sequence,
@@ -424,7 +425,7 @@ class RemovableHandle:
 
 # ---- anomaly detection -------------------------------------------------------------------------------------------------
 
-_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_NOT_THE_USERS = tuple(os.path.dirname(os.path.abspath(path)) + os.sep for path in (__file__, np.__file__))
 
 
 def describe_origin() -> str:
@@ -433,7 +434,7 @@ def describe_origin() -> str:
     if state.modules:
         parts.append(f"in module {state.modules[0].path_to(state.modules[-1])}")
     frame = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame is not None and frame.f_code.co_filename.startswith(_NOT_THE_USERS):
         frame = frame.f_back
     if frame is not None:
         name, line = frame.f_code.co_filename, frame.f_lineno

@@ -74,10 +74,16 @@ def _size(shape: tuple, size: Sequence[int] | None = None) -> tuple[int, ...]:
     return tuple(int(n) for n in size)
 
 
+def _converted(array, dtype: np.dtype):
+    """The array as ``dtype``: what does not fit becomes infinite, NaN has no integer, and neither is worth a warning."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return array.astype(dtype, copy=False)
+
+
 def _make(array, dtype, device, requires_grad: bool) -> Tensor:
     """A Tensor of a NumPy array, converted and moved where asked."""
     if dtype is not None:
-        array = array.astype(check_dtype(dtype), copy=False)
+        array = _converted(array, check_dtype(dtype))
     if device is not None:
         array = move(array, device)
     return Tensor(array, requires_grad)
@@ -114,7 +120,8 @@ def _values(data, copy: bool):
         library = module_for("cuda")
         return library.array(data) if copy else library.asarray(data)
     if isinstance(data, (np.ndarray, np.generic)) or hasattr(data, "__array__"):
-        array = np.array(data, order="K") if copy else np.asarray(data)
+        array = np.asarray(data)
+        array = array.copy(order="K") if copy else array
         if array.dtype.kind in "fiub" and array.dtype.itemsize <= 8:
             return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
         raise TypeError(f"tensors hold booleans, integers or real numbers of up to 64 bits, not dtype {array.dtype}")
@@ -136,7 +143,7 @@ def _from_lists(data) -> np.ndarray:
     if array.dtype.kind not in "fiub" or array.dtype == np.longdouble != np.float64:
         raise TypeError(f"data must be numbers, (nested) lists of numbers, or an array; got {type(first).__name__} values")
     if array.dtype == np.float64 and not hasattr(first, "dtype"):  # Python's floats, not those of NumPy
-        array = array.astype(np.float32)
+        array = _converted(array, np.dtype(np.float32))
     return array
 
 

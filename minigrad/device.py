@@ -30,7 +30,10 @@ class Device:
 
     def __eq__(self, other) -> bool:
         if isinstance(other, str):
-            other = device(other)
+            try:
+                other = device(other)
+            except ValueError:  # the name of another library's device, "mps"
+                return False
         return isinstance(other, Device) and (self.type, self.index or 0) == (other.type, other.index or 0)
 
     def __hash__(self) -> int:
@@ -40,10 +43,12 @@ class Device:
 CPU = Device("cpu")
 
 
-def device(name: str | Device) -> Device:
-    """A Device from its name: "cpu", "cuda" or "cuda:1". Raises ValueError for any other name."""
+def device(name: str | Device, index: int | None = None) -> Device:
+    """A Device from its name: "cpu", "cuda" or "cuda:1" (also ``device("cuda", 1)``). Raises ValueError for any other name."""
     if isinstance(name, Device):
         return name
+    if index is not None:
+        name = f"{name}:{index}"
     kind, _, index = str(name).partition(":")
     if not isinstance(name, str) or kind not in ("cpu", "cuda") or (index and not index.isdigit()):
         raise ValueError(f'device must be "cpu", "cuda" or "cuda:INDEX", got {name!r}')

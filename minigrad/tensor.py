@@ -380,4 +380,5 @@ def _array_from_values(values: float | Sequence | np.generic):
         raise ValueError(f"cannot make a tensor of nested lists with unequal lengths: {error}") from None
     if array.dtype.kind not in "fiub":
         raise TypeError(f"cannot make a tensor of {type(values).__name__} values (dtype {array.dtype})")
-    return array.astype(np.float32)
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite
+        return array.astype(np.float32)

@@ -72,7 +72,7 @@ def op(function: F) -> F:
         except (ValueError, TypeError, IndexError, RuntimeError) as error:
             _named(error, name)
             raise
-        first = y if type(y) is Tensor else y[0] if type(y) is tuple else None
+        first = y if type(y) is Tensor else y[0] if type(y) is tuple and y else None
         if first is not None and first.origin is not None and first.data.size <= SMALL:
             _remember(first.origin[0], y, wrapper, args, kwargs)
         return y

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 __all__ = ["draw_curves"]
@@ -20,14 +21,15 @@ def draw_curves(history: list[dict], path: Path, title: str = "") -> bool:
     ):
         for part, style in (("train", "--"), ("test", "-")):
             key = f"{part}_{name}"
-            if history and key in history[0]:
-                values = [line[key] * factor for line in history]
+            if any(key in line for line in history):
+                values = [line.get(key, math.nan) * factor for line in history]
                 axes.plot(epochs, values, style, marker="." if len(epochs) < 40 else "", label=_label(part, values, name))
         axes.set(xlabel="epoch", ylabel=label)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.axes[0].set_ylim(bottom=0)
+    if not figure.axes[0].dataLim.y0 < 0:  # also if there is no finite loss
+        figure.axes[0].set_ylim(bottom=0)
     if title:
         figure.suptitle(title)
     # A picture that is shown while it is written must be whole: it takes its name when it is done.

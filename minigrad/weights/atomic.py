@@ -43,11 +43,10 @@ def remove_leftovers(folder: str | os.PathLike) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Force the new name to the disk, where the system can do that for a folder."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Force the new name to the disk, where the system can do that for a folder (Windows and some network drives cannot)."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

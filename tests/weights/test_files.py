@@ -266,6 +266,22 @@ def test_the_content_is_on_the_disk_before_the_name_changes(tmp_path, monkeypatc
     assert calls == ["fsync", "replace", "fsync"]
 
 
+def test_a_folder_that_cannot_be_forced_to_the_disk_is_no_failure(tmp_path, monkeypatch):
+    """The new file has its name by then: an error would say that the old one is unchanged."""
+    real, handles = os.fsync, []
+
+    def fsync(handle):
+        handles.append(handle)
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(22, "Invalid argument")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    weights.save([2], tmp_path / "x")
+    assert len(handles) == 2
+    assert weights.load(tmp_path / "x") == [2]
+
+
 def run(code, *arguments, **options):
     return subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)], **options)
 
