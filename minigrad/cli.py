@@ -125,8 +125,8 @@ def _train(options: argparse.Namespace) -> None:
 
     from minigrad.autograd import detect_anomaly
     from minigrad.training import fit
+    from minigrad.training.arguments import parse_interval
     from minigrad.training.job import Job, Options
-    from minigrad.training.loop import parse_interval
 
     parse_interval(options.checkpoint_every)
     _set_threads(options.threads)

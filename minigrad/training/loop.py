@@ -8,11 +8,8 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from minigrad import random
 from minigrad.device import array_module
@@ -20,7 +17,8 @@ from minigrad.nn import Module
 from minigrad.nn.functional import cross_entropy
 from minigrad.nn.utils import clip_grad_norm_
 from minigrad.optim import Optimizer
-from minigrad.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
+from minigrad.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from minigrad.training.arguments import check_clip_norm, check_count, check_parts, parse_interval, steps_each_batch
 from minigrad.training.evaluation import evaluate, on_device
 from minigrad.training.interrupt import Interruption
 from minigrad.training.metrics import Metrics, MetricSums
@@ -94,9 +92,10 @@ def fit(
     written or changed, if arguments are wrong or, with ``resume``, do not fit the run.
     """
     training = _Training(model, train_loader, test_loader, optimizer, scheduler, loss)
-    training.epochs, training.max_steps = _count(epochs, "epochs"), None if max_steps is None else _count(max_steps, "max_steps")
-    training.per_step = _per_step(scheduler_step, scheduler)
-    training.clip_norm = _clip_norm(clip_norm)
+    training.epochs = check_count(epochs, "epochs")
+    training.max_steps = None if max_steps is None else check_count(max_steps, "max_steps")
+    training.per_step = steps_each_batch(scheduler_step, scheduler)
+    training.clip_norm = check_clip_norm(clip_norm)
     training.every = parse_interval(checkpoint_every)
     training.progress = Progress(progress)
     if run_dir is None and resume:
@@ -119,7 +118,7 @@ class _Training:
     """A training under way: what is trained, with what, and how far it is."""
 
     def __init__(self, model, train_loader, test_loader, optimizer, scheduler, loss):
-        _check_parts(model, train_loader, test_loader, optimizer, scheduler, loss)
+        check_parts(model, train_loader, test_loader, optimizer, scheduler, loss)
         self.model, self.train_loader, self.test_loader = model, train_loader, test_loader
         self.optimizer, self.scheduler, self.loss = optimizer, scheduler, loss
         self.folder: RunFolder | None = None
@@ -400,58 +399,3 @@ def not_finite(model: Module) -> str | None:
 def _quality(line: dict[str, Any]) -> tuple[float, float]:
     loss = line["test_loss"]
     return line["test_top1"], -math.inf if math.isnan(loss) else -loss
-
-
-# ---- arguments ---------------------------------------------------------------------------------------------------------
-
-
-def _check_parts(model, train_loader, test_loader, optimizer, scheduler, loss) -> None:
-    if not isinstance(model, Module):
-        raise TypeError(f"model must be a Module, got {type(model).__name__}")
-    for name, loader in (("train_loader", train_loader), ("test_loader", test_loader)):
-        missing = loader is None and name == "test_loader"
-        if not missing and not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
-            raise TypeError(f"{name} must give batches when it is iterated over, got {type(loader).__name__}")
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer must be an Optimizer such as mg.optim.SGD, got {type(optimizer).__name__}")
-    if scheduler is not None and not isinstance(scheduler, LRScheduler):
-        raise TypeError(f"scheduler must be a schedule of mg.optim.lr_scheduler, got {type(scheduler).__name__}")
-    if scheduler is not None and scheduler.optimizer is not optimizer:
-        raise ValueError("scheduler belongs to another optimizer")
-    if not callable(loss):
-        raise TypeError(f"loss must be a function (scores, classes) -> loss, got {type(loss).__name__}")
-
-
-def parse_interval(value: int | str) -> tuple[float, float]:
-    """(steps, seconds) between checkpoints from a number of steps (50, "50") or of seconds ("60s"); the other is infinite."""
-    text = str(value).strip()
-    number, unit = (text[:-1], "s") if text.endswith("s") else (text, "")
-    try:
-        amount = float(number) if unit else int(number)
-    except ValueError:
-        amount = math.nan
-    if isinstance(value, bool) or not amount > 0:
-        raise ValueError(f'checkpoint_every must be a number of steps such as 50, or of seconds such as "60s", got {value!r}')
-    return (math.inf, amount) if unit else (amount, math.inf)
-
-
-def _per_step(scheduler_step: str, scheduler: LRScheduler | None) -> bool:
-    if scheduler_step not in ("auto", "epoch", "step"):
-        raise ValueError(f'scheduler_step must be "auto", "epoch" or "step", got {scheduler_step!r}')
-    if scheduler_step == "step" and isinstance(scheduler, ReduceLROnPlateau):
-        raise ValueError('scheduler_step="step" does not go with ReduceLROnPlateau, which looks at the loss of each epoch')
-    return scheduler is not None and (
-        scheduler_step == "step" or (scheduler_step == "auto" and isinstance(scheduler, OneCycleLR))
-    )
-
-
-def _count(value: int, name: str) -> int:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-    return int(value)
-
-
-def _clip_norm(value: float | None) -> float | None:
-    if value is not None and (not isinstance(value, Real) or isinstance(value, bool) or not value > 0):
-        raise ValueError(f"clip_norm must be a number greater than 0, or None, got {value!r}")
-    return value

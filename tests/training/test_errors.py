@@ -184,7 +184,7 @@ def test_the_optimizer_is_asked_for_when_it_is_left_out():
     ("value", "interval"), [(50, (50, math.inf)), ("50", (50, math.inf)), ("60s", (math.inf, 60)), (" 0.5s ", (math.inf, 0.5))]
 )
 def test_intervals(value, interval):
-    from minigrad.training.loop import parse_interval
+    from minigrad.training.arguments import parse_interval
 
     assert parse_interval(value) == interval
 
