@@ -189,12 +189,16 @@ inf, nan, pi = _np.inf, _np.nan, _np.pi
 
 Size = tuple
 channels_last, contiguous_format, preserve_format = "channels_last", "contiguous_format", "preserve_format"  # memory orders
-inference_mode = no_grad
 concat = cat
 autograd.grad, autograd.gradcheck = grad, gradcheck  # PyTorch's places for them
 
 
 # ---- small functions ---------------------------------------------------------------------------------------------------
+
+
+def inference_mode(mode: _builtins.bool = True):
+    """``no_grad()`` by PyTorch's other name; ``mode=False`` leaves recording as it is."""
+    return no_grad() if mode is True else no_grad(mode) if callable(mode) else set_grad_enabled(is_grad_enabled())
 
 
 def is_tensor(value) -> _builtins.bool:

@@ -40,7 +40,7 @@ def clip_grad_norm_(
     gradients = [p.grad for p in _list(parameters) if p.grad is not None]
     total = _total_norm([g.data for g in gradients], float(norm_type))
     if error_if_nonfinite and not math.isfinite(total):
-        raise RuntimeError(f"the norm of the gradients is {total}: look for the cause with mg.detect_anomaly()")
+        raise RuntimeError(f"the norm of the gradients is {total}: look for the cause with mg.autograd.detect_anomaly()")
     factor = float(max_norm) / (total + 1e-6)
     if not factor >= 1:  # a NaN norm makes every gradient NaN, as in PyTorch
         for g in gradients:

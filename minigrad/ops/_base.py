@@ -69,7 +69,7 @@ def op(function: F) -> F:
         try:
             observer = autograd.state.observer
             y = function(*args, **kwargs) if observer is None else observer(function, args, kwargs)
-        except (ValueError, TypeError, IndexError, RuntimeError) as error:
+        except (ValueError, TypeError, IndexError, RuntimeError, ZeroDivisionError) as error:
             _named(error, name)
             raise
         first = y if type(y) is Tensor else y[0] if type(y) is tuple and y else None
@@ -90,7 +90,7 @@ def no_gradient(function: F) -> F:
         try:
             observer = autograd.state.observer
             return function(*args, **kwargs) if observer is None else observer(function, args, kwargs)
-        except (ValueError, TypeError, IndexError, RuntimeError) as error:
+        except (ValueError, TypeError, IndexError, RuntimeError, ZeroDivisionError) as error:
             _named(error, name)
             raise
 

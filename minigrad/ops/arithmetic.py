@@ -71,15 +71,18 @@ def _operand(value):
 
 
 def _operands(x, other):
-    """Two operands with PyTorch's rules for dtypes: an integer tensor takes the dtype of a floating operand."""
+    """Two operands with PyTorch's rules for dtypes.
+
+    An integer tensor takes the dtype of a floating operand, and a 0-d tensor that of an operand of its kind with dimensions.
+    """
     (x, a), (other, b) = _operand(x), _operand(other)
     if x is None and other is None:
         raise TypeError("expected at least one Tensor, got two numbers")
     if x is not None and other is not None:
         if type(a) is not type(b):
             check_devices(x=x, other=other)
-        if a.dtype != b.dtype and (a.dtype.kind == "f") != (b.dtype.kind == "f"):
-            a, b = (a, b.astype(a.dtype)) if a.dtype.kind == "f" else (a.astype(b.dtype), b)
+        if a.dtype != b.dtype:
+            a, b = _converted(a, b)
         if a.shape != b.shape:
             _check_broadcast(a.shape, b.shape)
     elif x is not None:
@@ -87,6 +90,15 @@ def _operands(x, other):
     else:
         b = b.astype(np.float32) if isinstance(a, float) and b.dtype.kind != "f" else b
     return x, other, a, b
+
+
+def _converted(a, b):
+    """Two arrays of different dtypes, one of them converted where NumPy would widen the result against PyTorch's rules."""
+    if (a.dtype.kind == "f") != (b.dtype.kind == "f"):
+        return (a, b.astype(a.dtype)) if a.dtype.kind == "f" else (a.astype(b.dtype), b)
+    if bool(a.ndim) != bool(b.ndim) and (a.dtype.kind == "b") == (b.dtype.kind == "b"):
+        return (a, b.astype(a.dtype)) if a.ndim else (a.astype(b.dtype), b)
+    return a, b
 
 
 def _check_broadcast(a: tuple, b: tuple) -> None:
@@ -158,6 +170,7 @@ def div(x: Operand, other: Operand, rounding_mode: str | None = None) -> Tensor:
         if rounding_mode not in ("trunc", "floor"):
             raise ValueError(f'rounding_mode must be None, "trunc" or "floor", got {rounding_mode!r}')
         library = xp(x if x is not None else other)
+        _check_divisor(a, b)
         y = library.floor_divide(a, b) if rounding_mode == "floor" else library.trunc(library.true_divide(a, b))
         return Tensor(y)
     if getattr(a, "dtype", None) is not None and a.dtype.kind != "f":
@@ -171,6 +184,13 @@ def div(x: Operand, other: Operand, rounding_mode: str | None = None) -> Tensor:
 
     saves = (other, x if to_other else None)
     return record(a / b if not _is_zero(b) else _divide_by_zero(a, b), (x, other), backward, saves=saves)
+
+
+def _check_divisor(a, b) -> None:
+    """Integers have no infinity: raise ZeroDivisionError if one is divided by 0."""
+    a, b = np.result_type(a), b if hasattr(b, "dtype") else np.asarray(b)
+    if a.kind != "f" and b.dtype.kind != "f" and bool((b == 0).any()):
+        raise ZeroDivisionError("an integer cannot be divided by 0: use x.float(), or mask the zeros")
 
 
 def _is_zero(b) -> bool:
@@ -259,6 +279,8 @@ def minimum(x: Operand, other: Operand) -> Tensor:
 def _comparison(name: str, description: str) -> Callable:
     def function(x: Operand, other: Operand) -> Tensor:
         x, other, a, b = _operands(x, other)
+        if name in ("floor_divide", "remainder"):
+            _check_divisor(a, b)
         return Tensor(getattr(xp(x if x is not None else other), name)(a, b))
 
     function.__name__ = function.__qualname__ = {

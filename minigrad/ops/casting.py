@@ -47,6 +47,8 @@ def to(x: Tensor, *args, dtype=None, device=None, non_blocking: bool = False, co
             dtype, device = arg.dtype, arg.device
         elif _names_device(arg):
             device = arg
+        elif isinstance(arg, str):
+            dtype = _dtype_named(arg)
         elif not isinstance(arg, bool):  # a boolean there is PyTorch's non_blocking
             dtype = check_dtype(arg)
     y = cast(x, dtype, device, copy)
@@ -57,6 +59,13 @@ def _names_device(value) -> bool:
     if isinstance(value, str) and value.partition(":")[0] in ("cpu", "cuda"):
         value = device(value)
     return isinstance(value, Device)
+
+
+def _dtype_named(name: str) -> np.dtype:
+    try:
+        return check_dtype(name)
+    except TypeError:
+        raise ValueError(f"{name!r} names no device (cpu, cuda, cuda:1) and no dtype (float32, int64, ...)") from None
 
 
 @op

@@ -11,7 +11,7 @@ from minigrad.nn import Module
 from minigrad.optim import Optimizer
 from minigrad.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
-__all__ = ["check_clip_norm", "check_count", "check_parts", "parse_interval", "steps_each_batch"]
+__all__ = ["check_clip_norm", "check_count", "check_parts", "check_schedule_length", "parse_interval", "steps_each_batch"]
 
 
 def check_parts(model, train_loader, test_loader, optimizer, scheduler, loss) -> None:
@@ -28,6 +28,8 @@ def check_parts(model, train_loader, test_loader, optimizer, scheduler, loss) ->
         raise TypeError(f"scheduler must be a schedule of mg.optim.lr_scheduler, got {type(scheduler).__name__}")
     if scheduler is not None and scheduler.optimizer is not optimizer:
         raise ValueError("scheduler belongs to another optimizer")
+    if not {id(p) for p in model.parameters()} & {id(p) for group in optimizer.param_groups for p in group["params"]}:
+        raise ValueError("optimizer holds no parameter of model: make it from model.parameters()")
     if not callable(loss):
         raise TypeError(f"loss must be a function (scores, classes) -> loss, got {type(loss).__name__}")
 
@@ -54,6 +56,15 @@ def steps_each_batch(scheduler_step: str, scheduler: LRScheduler | None) -> bool
     return scheduler is not None and (
         scheduler_step == "step" or (scheduler_step == "auto" and isinstance(scheduler, OneCycleLR))
     )
+
+
+def check_schedule_length(scheduler: LRScheduler | None, steps: float) -> None:
+    """Raise ValueError if a OneCycleLR would be over before ``steps`` steps in all (infinite: their number is not known)."""
+    if isinstance(scheduler, OneCycleLR) and math.isfinite(steps) and steps > scheduler.total_steps:
+        raise ValueError(
+            f"scheduler has total_steps={scheduler.total_steps}, but this training takes {steps} steps: "
+            f"give it total_steps={steps}"
+        )
 
 
 def check_count(value: int, name: str) -> int:

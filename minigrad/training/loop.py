@@ -18,7 +18,14 @@ from minigrad.nn.functional import cross_entropy
 from minigrad.nn.utils import clip_grad_norm_
 from minigrad.optim import Optimizer
 from minigrad.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from minigrad.training.arguments import check_clip_norm, check_count, check_parts, parse_interval, steps_each_batch
+from minigrad.training.arguments import (
+    check_clip_norm,
+    check_count,
+    check_parts,
+    check_schedule_length,
+    parse_interval,
+    steps_each_batch,
+)
 from minigrad.training.evaluation import evaluate, on_device
 from minigrad.training.interrupt import Interruption
 from minigrad.training.metrics import Metrics, MetricSums
@@ -95,6 +102,9 @@ def fit(
     training.epochs = check_count(epochs, "epochs")
     training.max_steps = None if max_steps is None else check_count(max_steps, "max_steps")
     training.per_step = steps_each_batch(scheduler_step, scheduler)
+    if training.per_step:
+        steps = training.epochs * training.total()
+        check_schedule_length(scheduler, steps if max_steps is None else min(steps, max_steps))
     training.clip_norm = check_clip_norm(clip_norm)
     training.every = parse_interval(checkpoint_every)
     training.progress = Progress(progress)

@@ -71,3 +71,32 @@ def test_division_by_zero_is_ieee():
     assert (mg.tensor([1.0, -1.0]) / 0).tolist() == [np.inf, -np.inf]
     assert (1 / mg.tensor([0.0])).tolist() == [np.inf]
     assert np.isnan((mg.zeros(1) / 0).item())
+
+
+def test_a_number_in_a_tensor_does_not_widen():
+    """A 0-d tensor takes the dtype of a tensor of its kind with dimensions, as in PyTorch."""
+    number, wide = mg.tensor(2.0, dtype=mg.float64), mg.ones(3)
+    for y in (number * wide, wide + number, wide / number, number - wide, wide**number):
+        assert y.dtype == np.float32
+    assert (mg.tensor(2) + mg.ones(3, dtype=mg.int32)).dtype == np.int32
+    assert (mg.tensor(True) + mg.ones(3, dtype=mg.int32)).dtype == np.int32
+    assert (number * mg.tensor(1.0)).dtype == np.float64
+    assert (mg.tensor([2.0], dtype=mg.float64) * wide).dtype == np.float64
+    leaf = mg.tensor(2.0, dtype=mg.float64, requires_grad=True)
+    (leaf * wide).sum().backward()
+    assert leaf.grad.dtype == np.float64
+    assert leaf.grad.item() == 3
+
+
+@pytest.mark.parametrize("divide", [lambda x, y: x // y, lambda x, y: x % y, lambda x, y: mg.div(x, y, rounding_mode="trunc")])
+def test_integers_are_not_divided_by_zero(divide):
+    for x, y in ((mg.arange(2), 0), (mg.arange(2), mg.tensor([1, 0])), (5, mg.arange(2))):
+        with pytest.raises(ZeroDivisionError, match="an integer cannot be divided by 0"):
+            divide(x, y)
+    assert np.isinf(divide(mg.ones(1), 0).numpy()).all() or np.isnan(divide(mg.ones(1), 0).numpy()).all()
+
+
+def test_to_says_what_its_names_are():
+    with pytest.raises(ValueError, match=r"to: 'gpu' names no device \(cpu, cuda, cuda:1\) and no dtype"):
+        mg.ones(2).to("gpu")
+    assert mg.ones(2).to("float64").dtype == np.float64

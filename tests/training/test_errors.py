@@ -13,7 +13,7 @@ from minigrad import weights
 from minigrad.nn import functional as F
 from minigrad.optim import lr_scheduler
 from minigrad.training import DivergedError, fit
-from tests.training.tiny import Job, snapshot
+from tests.training.tiny import EPOCHS, STEPS, Job, snapshot
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -164,6 +164,7 @@ def test_wrong_arguments_are_one_clear_error_and_nothing_is_written(wrong, messa
         "test_loader": job.test,
         "optimizer": job.optimizer,
         "scheduler": job.scheduler,
+        "epochs": EPOCHS,
         "run_dir": tmp_path / "a" / "run",
         "progress": False,
     }
@@ -217,3 +218,19 @@ def test_data_that_do_not_fit_the_model_leave_the_checkpoint_of_the_beginning(tm
     whole.fit()
     resumed.fit(run_dir=tmp_path / "run", resume=True)
     assert resumed.state()["model"] == whole.state()["model"]
+
+
+def test_a_schedule_that_is_too_short_is_found_before_the_first_step(tmp_path):
+    job = Job.make(schedule=lambda optimizer: lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=STEPS))
+    before = job.state()
+    with pytest.raises(ValueError, match=r"total_steps=6, but this training takes 12 steps: give it total_steps=12"):
+        job.fit(epochs=2, run_dir=tmp_path / "run")
+    assert job.state() == before
+    assert not (tmp_path / "run").exists()
+    job.fit(epochs=2, max_steps=STEPS)
+
+
+def test_an_optimizer_of_another_model():
+    job, other = Job.make(), Job.make()
+    with pytest.raises(ValueError, match="optimizer holds no parameter of model"):
+        fit(job.model, job.train, optimizer=other.optimizer, progress=False)
