@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 __all__ = ["draw_curves"]
+
+WIDE = 50  # largest loss / smallest loss from which the axis is logarithmic
 
 
 def draw_curves(history: list[dict], path: Path, title: str = "") -> bool:
@@ -28,8 +31,7 @@ def draw_curves(history: list[dict], path: Path, title: str = "") -> bool:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend()
-    if not figure.axes[0].dataLim.y0 < 0:  # also if there is no finite loss
-        figure.axes[0].set_ylim(bottom=0)
+    _scale_losses(figure.axes[0], history)
     if title:
         figure.suptitle(title)
     # A picture that is shown while it is written must be whole: it takes its name when it is done.
@@ -37,6 +39,15 @@ def draw_curves(history: list[dict], path: Path, title: str = "") -> bool:
     figure.savefig(temporary, dpi=120)
     temporary.replace(path)
     return True
+
+
+def _scale_losses(axes: Any, history: list[dict]) -> None:
+    """From 0, or in powers of 10 where one bad epoch would press all others flat."""
+    losses = [value for line in history for key, value in line.items() if key.endswith("_loss") and math.isfinite(value)]
+    if losses and min(losses) > 0 and max(losses) > WIDE * min(losses):
+        axes.set_yscale("log")
+    elif not axes.dataLim.y0 < 0:  # also if there is no finite loss
+        axes.set_ylim(bottom=0)
 
 
 def _label(part: str, values: list[float], name: str) -> str:

@@ -117,7 +117,8 @@ def draw(found: Trace) -> Graph:
     boxes = {key: _box(lines) for key, lines in labels.items()}
     width, height, lines = layered_layout(boxes, found.edges)
     parts = [_edge(boxes[a], boxes[b], lines[(a, b)]) for a, b in dict.fromkeys(found.edges)]
-    parts += [_shape(key, boxes[key], labels[key]) for key in labels]
+    leaf_ids = {key: f"leaf-{i}" for i, key in enumerate(found.leaves)}
+    parts += [_shape(leaf_ids.get(key) or f"node-{key.index}", key in leaf_ids, boxes[key], labels[key]) for key in labels]
     w, h = width + 2 * MARGIN, height + 2 * MARGIN
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{w:.0f}" height="{h:.0f}" viewBox="{-MARGIN} {-MARGIN} {w:.0f} {h:.0f}" '
@@ -143,11 +144,9 @@ def _box(lines: list[str]) -> Box:
     return Box(max(map(len, lines)) * CHARACTER + 20, len(lines) * (FONT + 4) + 12)
 
 
-def _shape(key, box: Box, lines: list[str]) -> str:
-    leaf = not isinstance(key, Node)
+def _shape(name: str, leaf: bool, box: Box, lines: list[str]) -> str:
     x, y = box.x - box.width / 2, box.y - box.height / 2
     style = 'rx="3" fill="#fff4e0" stroke="#d97706"' if leaf else 'rx="9" fill="#eaf1ff" stroke="#3568d4"'
-    name = f"leaf-{key}" if leaf else f"node-{key.index}"
     texts = "".join(
         f'<text x="{box.x:.1f}" y="{y + 6 + (i + 1) * (FONT + 4) - 4:.1f}" text-anchor="middle"'
         f' fill="{"#111827" if i == 0 else "#667085"}">{html.escape(line)}</text>'
