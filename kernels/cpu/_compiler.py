@@ -22,7 +22,7 @@ import numba
 from numba import prange
 
 from ._cache import KernelCache
-from ._threads import launch, pool
+from ._threads import launch, pool, uninterrupted
 
 __all__ = ["Kernel", "device_function", "kernel", "prange"]
 
@@ -79,4 +79,5 @@ def _compiled(function, **options):
     dispatcher = numba.njit(**options)(function)
     if dispatcher is not function:  # with NUMBA_DISABLE_JIT=1 it is the function itself
         dispatcher._cache = KernelCache(function, options)
+        dispatcher.compile = uninterrupted(dispatcher.compile)
     return dispatcher

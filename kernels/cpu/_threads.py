@@ -3,12 +3,16 @@
 Numba brings up to three pools ("layers"): ``tbb``, ``omp`` and ``workqueue``. Two of them have sharp edges: ``workqueue`` aborts
 the process when two Python threads enter it at once, so launches take turns; ``omp`` kills a child process that was forked after
 the pool had started, so such a child runs everything on one thread. The results are the same bits either way.
+
+And Numba must not be interrupted: Ctrl-C at the wrong moment leaves a lock held or a table half filled, until Python ends.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import os
+import signal
 import threading
 import warnings
 from contextlib import suppress
@@ -30,6 +34,26 @@ def _default_count() -> int:
     return MAXIMUM
 
 
+def uninterrupted(function):
+    """``function``, in which Ctrl-C waits until it has returned."""
+
+    @functools.wraps(function)
+    def call(*args):
+        handler = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is not threading.main_thread() or not callable(handler):  # no exception can come in
+            return function(*args)
+        came = []
+        signal.signal(signal.SIGINT, lambda *event: came.append(event))
+        try:
+            return function(*args)
+        finally:
+            signal.signal(signal.SIGINT, handler)
+            if came:
+                handler(*came[-1])
+
+    return call
+
+
 class _Pool:
     """The state of the thread pool: how many threads are asked for, and whether the pool may be used."""
 
@@ -40,6 +64,7 @@ class _Pool:
         self.launch_cost = 1  # relative to a launch by omp, some 2 microseconds
         self.lock = threading.RLock()  # re-entrant: a signal handler or a finalizer may run a kernel too
 
+    @uninterrupted
     def start(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about layers that are too old to be chosen
@@ -61,6 +86,7 @@ class _Applied(threading.local):
     count = MAXIMUM
 
 
+_tell = uninterrupted(numba.set_num_threads)
 pool = _Pool()
 _applied = _Applied()
 if hasattr(os, "register_at_fork"):
@@ -73,7 +99,7 @@ def launch(function, args: tuple) -> None:
         if pool.layer is None:
             pool.start()
         if _applied.count != pool.count:
-            numba.set_num_threads(pool.count)
+            _tell(pool.count)
             _applied.count = pool.count
         function(*args)
 

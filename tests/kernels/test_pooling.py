@@ -16,6 +16,7 @@ MAX_CASES = [
     ((1, 5, 7, 9), (2, 3), (3, 2), (1, 1), 1, False),  # kh != kw, sh != sw, sizes that do not divide
     ((2, 3, 7, 6), 3, 2, 1, 1, True),
     ((2, 4, 5, 5), 2, 2, 1, 1, True),
+    ((2, 3, 2, 5), 3, 2, 0, 1, True),  # higher than the input: one window is kept
     ((1, 2, 9, 8), (3, 2), (2, 3), (1, 0), (2, 3), False),
     ((1, 2, 8, 9), 3, 2, 1, 2, True),
     ((2, 1, 5, 6), 5, 1, 2, 1, False),  # windows that overlap, most of them cut by the border
