@@ -10,7 +10,7 @@ A kernel is a module-level function that fills arrays it is given:
     _scale(x, y, 2.0, work=x.size)
 
 It is compiled for a signature when it is first called with it, and kept on disk (``_cache.py``). The rules, which
-``tests/kernels/test_compiler.py`` enforces: one ``prange`` whose iterations write to different places; no sum over its
+``tests/kernels/test_rules.py`` enforces: one ``prange`` whose iterations write to different places; no sum over its
 iterations; nothing allocated and nothing raised inside. So threads (``_threads.py``) never change a bit of the result.
 """
 

@@ -92,6 +92,9 @@ class Graph:
     def _repr_svg_(self) -> str:
         return self.svg
 
+    def __repr__(self) -> str:
+        return f"<picture of a graph, {self.width:.0f} x {self.height:.0f}: .save('graph.svg') writes it>"
+
     def save(self, path: str | Path) -> Path:
         """Write the picture to ``path``; returns it."""
         path = Path(path)
