@@ -65,7 +65,7 @@ def _dtype_named(name: str) -> np.dtype:
     try:
         return check_dtype(name)
     except TypeError:
-        raise ValueError(f"{name!r} names no device (cpu, cuda, cuda:1) and no dtype (float32, int64, ...)") from None
+        raise TypeError(f"{name!r} names no device (cpu, cuda, cuda:1) and no dtype (float32, int64, ...)") from None
 
 
 @op

@@ -102,9 +102,6 @@ def fit(
     training.epochs = check_count(epochs, "epochs")
     training.max_steps = None if max_steps is None else check_count(max_steps, "max_steps")
     training.per_step = steps_each_batch(scheduler_step, scheduler)
-    if training.per_step:
-        steps = training.epochs * training.total()
-        check_schedule_length(scheduler, steps if max_steps is None else min(steps, max_steps))
     training.clip_norm = check_clip_norm(clip_norm)
     training.every = parse_interval(checkpoint_every)
     training.progress = Progress(progress)
@@ -118,6 +115,9 @@ def fit(
         bad = not_finite(model)
         if bad is not None:
             raise ValueError(f"{bad} of the model holds NaN or infinite values before the first step")
+        if training.per_step:
+            steps = training.epochs * training.total()
+            check_schedule_length(scheduler, steps if max_steps is None else min(steps, max_steps))
         training.begin_epoch(0)
         if run_dir is not None:
             training.folder = RunFolder.create(run_dir, {} if config is None else config, training.state())

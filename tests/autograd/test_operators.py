@@ -97,6 +97,6 @@ def test_integers_are_not_divided_by_zero(divide):
 
 
 def test_to_says_what_its_names_are():
-    with pytest.raises(ValueError, match=r"to: 'gpu' names no device \(cpu, cuda, cuda:1\) and no dtype"):
+    with pytest.raises(TypeError, match=r"to: 'gpu' names no device \(cpu, cuda, cuda:1\) and no dtype"):
         mg.ones(2).to("gpu")
     assert mg.ones(2).to("float64").dtype == np.float64

@@ -25,7 +25,7 @@ CASES = [
 ERRORS = [
     Error("cast", "complex", lambda d: (d.normal(3), Raw(np.complex64)), TypeError, "tensors hold booleans, integers or real"),
     Error("cast", "device", lambda d: (d.normal(3), None, "tpu"), ValueError, 'device must be "cpu", "cuda"'),
-    Error("to", "nonsense", lambda d: (d.normal(3), Raw("floaty")), TypeError, "dtype must be a dtype such as mg.float32"),
+    Error("to", "nonsense", lambda d: (d.normal(3), Raw("floaty")), TypeError, "'floaty' names no device .* and no dtype"),
     Error("to", "list", lambda d: ([1.0], Raw(np.float32)), TypeError, "x must be a Tensor"),
     Error("type_as", "dtype", lambda d: (d.normal(3), Raw(np.float32)), TypeError, "other must be a Tensor"),
 ]
