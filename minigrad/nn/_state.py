@@ -84,11 +84,13 @@ def _report(
 ) -> str:
     lines = [f"the state dict does not fit {owner}; nothing was changed:"]
     if faults:
-        lines += _section("do not match", faults, lambda key: f"{key}: {faults[key]}")
+        lines += _section("does not match", "do not match", faults, lambda key: f"{key}: {faults[key]}")
     if missing and strict:
-        lines += _section("are missing from the state dict", missing, lambda key: f"{key} {targets[key].shape}")
+        place = "missing from the state dict"
+        lines += _section(f"is {place}", f"are {place}", missing, lambda key: f"{key} {targets[key].shape}")
     if unexpected and strict:
         lines += _section(
+            "is unexpected: the model does not have it",
             "are unexpected: the model does not have them",
             unexpected,
             lambda key: f"{key} {_shape(values[key])}{_suggestion(key, values[key], missing, targets)}",
@@ -98,10 +100,10 @@ def _report(
     return "\n".join(lines)
 
 
-def _section(what: str, keys: Iterable[str], describe: Callable[[str], str]) -> list[str]:
+def _section(one: str, many: str, keys: Iterable[str], describe: Callable[[str], str]) -> list[str]:
     keys = list(keys)
     rest = len(keys) - SHOWN
-    lines = [f"  {len(keys)} {'key' if len(keys) == 1 else 'keys'} {what}:"]
+    lines = [f"  1 key {one}:" if len(keys) == 1 else f"  {len(keys)} keys {many}:"]
     lines += [f"    {describe(key)}" for key in keys[:SHOWN]]
     return [*lines, f"    ... and {rest} more"] if rest > 0 else lines
 

@@ -145,3 +145,15 @@ def test_shared_parameters_have_several_keys():
     assert list(model.state_dict()) == ["a.weight", "a.bias", "b.weight", "b.bias"]
     assert len(list(model.parameters())) == 2
     model.load_state_dict(values(model))
+
+
+def test_the_report_of_single_keys():
+    with pytest.raises(RuntimeError) as caught:
+        nn.Linear(2, 3).load_state_dict({"weigth": mg.ones(3, 2), "bias": mg.ones(4)})
+    text = str(caught.value)
+    for line in (
+        "1 key does not match:",
+        "1 key is missing from the state dict:",
+        "1 key is unexpected: the model does not have it:",
+    ):
+        assert f"  {line}" in text
