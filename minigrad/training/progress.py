@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import time
 from typing import Any
@@ -12,6 +13,7 @@ from minigrad.training.metrics import MetricSums
 __all__ = ["Progress"]
 
 QUIET_TIME = 20.0  # seconds after which a log gets a line in the middle of an epoch
+WIDTH = 100  # characters of a bar on a terminal that does not say how wide it is
 REFRESH = 0.1  # seconds between two updates of the numbers beside a bar
 
 
@@ -85,4 +87,9 @@ def _bar_class() -> type:
 def _bar_options() -> dict[str, Any]:
     if in_notebook():
         return {"file": sys.stdout}  # a notebook shows standard error as if something went wrong
-    return {"dynamic_ncols": True, "file": sys.stderr}
+    try:
+        known = os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except (OSError, ValueError):  # no terminal, or none that says
+        known = False
+    width = {"dynamic_ncols": True} if known else {"ncols": WIDTH}
+    return {"file": sys.stderr, **width}

@@ -293,3 +293,11 @@ def test_in_another_thread_nothing_is_changed():
     assert seen == [(handler, False)]
     assert signal.getsignal(signal.SIGINT) is handler
     assert job.state() == whole.state()
+
+
+def test_a_terminal_that_does_not_say_how_wide_it_is(monkeypatch):
+    """tqdm shows nothing on a terminal of 0 columns, which is what some pseudo-terminals say."""
+    monkeypatch.setattr(sys.stderr, "fileno", lambda: 2, raising=False)
+    for size, expected in (((0, 0), "ncols"), ((120, 40), "dynamic_ncols")):
+        monkeypatch.setattr(os, "get_terminal_size", lambda handle, size=size: os.terminal_size(size))
+        assert expected in progress._bar_options()
