@@ -167,6 +167,8 @@ def from_dlpack(x) -> Tensor:
     """A Tensor that shares the memory of a tensor of another library that speaks DLPack (PyTorch, JAX, CuPy, ...)."""
     if not hasattr(x, "__dlpack_device__"):
         raise TypeError(f"from_dlpack expects an object with __dlpack__, got {type(x).__name__}")
+    if isinstance(x, np.ndarray):  # of its own arrays NumPy before 2.3 would make read-only ones
+        return from_numpy(x)
     on_cpu = int(x.__dlpack_device__()[0]) in (1, 3)  # 1: memory of the processor, 3: pinned memory of the processor
     array = module_for("cpu" if on_cpu else "cuda").from_dlpack(x)
     check_dtype(array.dtype)
