@@ -138,10 +138,11 @@ def test_a_file_is_refused(tmp_path):
     assert (tmp_path / "x").read_text() == "precious"
 
 
-@pytest.mark.parametrize(("name", "number"), [("mkdir", 1), ("mkdir", 2), ("replace", 1), ("replace", 2), ("replace", 3)])
-def test_a_folder_that_cannot_be_written_leaves_nothing(name, number, tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize(("owner", "name"), [(Path, "mkdir"), (os, "replace")], ids=["mkdir", "replace"])
+def test_a_folder_that_cannot_be_written_leaves_nothing(owner, name, number, tmp_path, monkeypatch):
     """``number``: at the first, second, third call of a function of the system."""
-    real, left = getattr(os, name), number
+    real, left = getattr(owner, name), number
 
     def fails(*args, **options):
         nonlocal left
@@ -150,7 +151,7 @@ def test_a_folder_that_cannot_be_written_leaves_nothing(name, number, tmp_path, 
             raise PermissionError(errno.EACCES, "Permission denied")
         return real(*args, **options)
 
-    monkeypatch.setattr(os, name, fails)
+    monkeypatch.setattr(owner, name, fails)
     job = Job.make()
     before = job.state()
     with pytest.raises(OSError, match=r"cannot write to the folder .*run: Permission denied"):
