@@ -40,7 +40,10 @@ def _fail(error: Exception) -> int:
     """Say in one line what is wrong; returns the exit status."""
     from minigrad.training import DivergedError
 
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:  # without the number in front
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    text = " ".join(text.split()) or type(error).__name__
     known = isinstance(error, (ValueError, TypeError, OSError, RuntimeError, ImportError))
     if not known:
         text = f"{type(error).__name__}: {text} (MINIGRAD_DEBUG=1 shows where)"

@@ -294,6 +294,16 @@ def test_folders_that_are_in_the_way(capsys):
     assert Path("full/file").read_text() == "mine"
 
 
+def test_errors_of_the_system_have_no_number(capsys, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device", "here/x")
+
+    monkeypatch.setattr(models, "list", full)
+    assert fails(capsys, "models") == "here/x: No space left on device"
+    Path("file").touch()
+    assert fails(capsys, *SHORT, "--out", "file/run") == f"cannot write to the folder {Path('file/run')}: Not a directory"
+
+
 def test_a_run_cannot_be_continued_as_another_one(a_run, capsys):
     for option, value in (("--lr", "0.1"), ("--model", "lenet5"), ("--seed", "1"), ("--batch-size", "8"), ("--out", "x")):
         message = fails(capsys, "train", "--resume", "here", option, value)
