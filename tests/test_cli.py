@@ -145,7 +145,9 @@ def test_detect_anomaly_names_the_op(capsys):
     assert re.search(r"(NaN|Inf) of \d+ values in module conv1 \(Conv2d\)|holds \d+ (NaN|Inf)", capsys.readouterr().err)
 
 
-def test_folders_of_images(capsys):
+@pytest.fixture
+def pictures() -> Path:
+    """A folder of dark and light images, ten of each, 10 x 12 pixels."""
     image = pytest.importorskip("PIL.Image")
     rng = np.random.default_rng(0)
     for name, base in (("dark", 20), ("light", 200)):
@@ -153,11 +155,22 @@ def test_folders_of_images(capsys):
         for i in range(10):
             pixels = (base + rng.integers(0, 40, (12, 10, 3))).astype(np.uint8)
             image.fromarray(pixels).save(Path("pictures", name, f"{i}.png"))
+    return Path("pictures")
+
+
+def test_folders_of_images(pictures, capsys):
     status = run("train", "--data", "folder", "--data-dir", "pictures", "--image-size", "8", "--epochs", "1", "--out", "here")
     assert status == 0
     assert "16 training and 4 test images of 3 x 8 x 8 in 2 classes" in capsys.readouterr().out
     assert run("eval", "here") == 0
     assert "light" in capsys.readouterr().out
+
+
+def test_images_that_are_too_small_get_a_border_and_too_large_ones_are_refused(pictures, capsys):
+    folder = ("train", "--data", "folder", "--data-dir", "pictures", "--model", "lenet5", "--epochs", "1", "--progress", "off")
+    assert run(*folder, "--image-size", "30", "--out", "here") == 0
+    assert "lenet5 cannot take images of 64 x 64" in fails(capsys, *folder, "--image-size", "64")
+    assert "images of 31 x 31 cannot be padded evenly to size 32 x 32" in fails(capsys, *folder, "--image-size", "31")
 
 
 # ---- eval, models, summary, info ---------------------------------------------------------------------------------------
@@ -203,6 +216,31 @@ def test_info_says_what_is_here_and_what_is_missing(capsys):
     out = capsys.readouterr().out
     for word in ("minigrad", "numpy", "numba", "processor", "threads", "kernels", "GPU", "no-data: digits, mnist (not here)"):
         assert word in out
+
+
+def test_info_says_what_is_slow(capsys, monkeypatch):
+    """Stand-ins for machines that this one is not."""
+    from minigrad.kernels.cpu._cache import CompilationStats
+    from minigrad.training import report
+
+    class Card:
+        class cuda:
+            class runtime:
+                getDeviceCount = staticmethod(lambda: 2)
+
+    monkeypatch.setattr(report.cpu, "vector_features", lambda: {"avx2", "sse2"})
+    monkeypatch.setattr(report.cpu, "threading_layer", lambda: "workqueue")
+    monkeypatch.setattr(report.cpu, "compilation_stats", CompilationStats)
+    monkeypatch.setattr(report, "package_version", lambda name: None)
+    monkeypatch.setattr(report, "module_for", lambda place: Card)
+    monkeypatch.setattr(report, "get_device_name", lambda index: f"card {index}")
+    assert run("info") == 0
+    out = capsys.readouterr().out
+    assert "vectors: AVX2" in out
+    assert "(workqueue; slow to start: install tbb" in out
+    assert "compiled anew in every run: set MINIGRAD_CACHE_DIR" in out
+    assert re.search(r"^GPU +card 0, card 1$", out, re.MULTILINE)
+    assert "not installed (for folders of images): pip install pillow" in out
 
 
 def test_info_finds_data_sets(capsys, tmp_path, monkeypatch):
