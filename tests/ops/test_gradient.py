@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from minigrad.autograd import no_grad
+from minigrad.ops.activations import relu
+from minigrad.tensor import Tensor
 from tests.ops.cases import ALL_CASES
 from tests.ops.harness import Run, assert_close, cotangents, direction, prepare, run
 
@@ -94,3 +96,13 @@ def test_gradients_of_single_inputs(case):
         assert (chosen.grad is None) == (e is None)
         if e is not None:
             assert_close(chosen.grad.data, e, 1e-14 * np.max(np.abs(e), initial=0), f"gradient {i} alone")
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_relu_selects_gradients_and_does_not_multiply(dtype, inplace):
+    """Where x is positive or NaN the gradient passes bit for bit, NaN and infinities too; elsewhere it is 0 whatever comes."""
+    x = Tensor(np.array([1, -1, 0, np.nan, np.inf, -np.inf, 2, -2, -3], dtype), requires_grad=True)
+    gy = np.array([5, np.inf, np.nan, 7, -np.inf, 3, np.nan, -np.inf, 4], dtype)
+    relu(x * 1, inplace=inplace).backward(Tensor(gy))
+    np.testing.assert_array_equal(x.grad.data, np.array([5, 0, 0, 7, -np.inf, 0, np.nan, 0, 0], dtype))
