@@ -210,6 +210,15 @@ def test_losses_below_zero_are_seen(figures, tmp_path):
     assert low <= -4 < -1 <= high
 
 
+@pytest.mark.parametrize(("worst", "scale"), [(0.5, "linear"), (49.0, "linear"), (51.0, "log"), (math.inf, "linear")])
+def test_one_bad_epoch_does_not_press_the_others_flat(figures, tmp_path, worst, scale):
+    losses = [1.0, worst, 1.0]
+    draw_curves([line(k, train_loss=1.0, test_loss=loss) for k, loss in enumerate(losses, 1)], tmp_path / "curves.png")
+    axes = figures[0].axes[0]
+    assert axes.get_yscale() == scale
+    assert scale == "log" or axes.get_ylim()[0] == 0
+
+
 def test_without_matplotlib_there_is_no_picture_and_a_line_says_why(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     Job.make().fit(run_dir=tmp_path / "run", epochs=1, progress="lines")
