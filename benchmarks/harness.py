@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+import argparse
 import gc
 import json
+import os
 import platform
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["alternate", "environment", "ratio", "set_threads", "table", "write_json"]
+__all__ = [
+    "RESULTS",
+    "alternate",
+    "environment",
+    "load_torch",
+    "options",
+    "ratio",
+    "report",
+    "select",
+    "set_threads",
+    "table",
+    "write_json",
+]
+
+RESULTS = Path(__file__).resolve().parent / "results"
+THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+# ---- timing ------------------------------------------------------------------------------------------------------------
 
 
 def alternate(contenders: dict[str, Callable[[], object]], rounds: int, seconds: float = 0.3) -> dict[str, list[float]]:
     """Seconds per call of each contender, one figure a round.
 
-    In each round every contender runs in turn for about ``seconds`` (at least twice), so that a slow spell of the machine hits
+    In each round every contender runs in turn for about ``seconds`` (at least once), so that a slow spell of the machine hits
     all of them. The garbage collector stands still while one runs.
     """
     repeats = {}
@@ -25,20 +46,38 @@ def alternate(contenders: dict[str, Callable[[], object]], rounds: int, seconds:
         call()  # compiles, allocates, fills caches
         start = time.perf_counter()
         call()
-        repeats[name] = max(2, int(seconds / max(time.perf_counter() - start, 1e-7)))
+        repeats[name] = max(1, round(seconds / max(time.perf_counter() - start, 1e-7)))
     figures: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)
     for round_ in range(rounds):
-        for name in names[round_ % len(names) :] + names[: round_ % len(names)]:
-            call, count = contenders[name], repeats[name]
-            gc.collect()
-            gc.disable()
-            start = time.perf_counter()
-            for _ in range(count):
-                call()
-            figures[name].append((time.perf_counter() - start) / count)
-            gc.enable()
+        turn = round_ % len(names)
+        for name in names[turn:] + names[:turn]:
+            figures[name].append(_seconds_per_call(contenders[name], repeats[name]))
     return figures
+
+
+def _seconds_per_call(call: Callable[[], object], count: int) -> float:
+    gc.collect()
+    gc.disable()
+    try:
+        start = time.perf_counter()
+        for _ in range(count):
+            call()
+        return (time.perf_counter() - start) / count
+    finally:
+        gc.enable()
+
+
+def ratio(figures: dict[str, list[float]]) -> float | None:
+    """minigrad's figure divided by the smallest of the others in the same round, the median over the rounds; None if alone."""
+    others = [values for name, values in figures.items() if name != "minigrad"]
+    if not others:
+        return None
+    best = [min(values) for values in zip(*others, strict=True)]
+    return statistics.median(mine / other for mine, other in zip(figures["minigrad"], best, strict=True))
+
+
+# ---- the machine -------------------------------------------------------------------------------------------------------
 
 
 def set_threads(threads: int | None) -> int:
@@ -48,6 +87,17 @@ def set_threads(threads: int | None) -> int:
     if threads is not None:
         cpu.set_num_threads(threads)
     return cpu.get_num_threads()
+
+
+def load_torch(threads: int):
+    """PyTorch, limited to ``threads`` threads, or None where it is not installed."""
+    try:
+        import torch
+    except ImportError:
+        print("PyTorch is not installed: minigrad is timed alone, and its results are not compared", file=sys.stderr)
+        return None
+    torch.set_num_threads(threads)
+    return torch
 
 
 def environment(threads: int) -> dict:
@@ -64,6 +114,7 @@ def environment(threads: int) -> dict:
         "processor": _processor(),
         "threads": threads,
         "threading_layer": cpu.threading_layer(),
+        "variables": {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "versions": versions,
@@ -81,33 +132,73 @@ def _processor() -> str:
     return f"{fields.get('model name', platform.machine())}{' ' + simd[0] if simd else ''}"
 
 
-def table(rows: list[dict], reference: str = "minigrad") -> str:
-    """Rows (``{"name", "figures": {contender: seconds per round}}``) as text.
+# ---- the command line and the report -----------------------------------------------------------------------------------
 
-    Shown: median milliseconds with the spread (smallest to largest round), and the ratio of ``reference`` to the fastest other
-    contender, as the median over rounds (below 1: ``reference`` is faster).
+
+def options(description: str, rounds: int) -> argparse.ArgumentParser:
+    """A parser with the options of every benchmark."""
+    parser = argparse.ArgumentParser(description=description.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=rounds, help=f"rounds in which the contenders alternate (default {rounds})")
+    parser.add_argument("--threads", type=int, help="threads of each contender (default: the processors)")
+    parser.add_argument("--out", type=Path, help="the JSON file (default: in benchmarks/results)")
+    return parser
+
+
+def select(names: Iterable[str], words: Iterable[str] | None) -> list[str]:
+    """The names that contain one of the words, all without words; the program ends if a word fits none."""
+    names = list(names)
+    if not words:
+        return names
+    for word in words:
+        if not any(word in name for name in names):
+            raise SystemExit(f"nothing is called {word!r}; there are: {', '.join(names)}")
+    return [name for name in names if any(word in name for word in words)]
+
+
+def table(rows: list[dict], unit: str = "ms", scale: float = 1e3) -> str:
+    """Rows (``{"name", "figures": {contender: one figure a round}, "ratio"}``) as text.
+
+    Shown: the median, times ``scale``, with the spread (smallest to largest round), and the ratio of minigrad to the best other
+    contender (below 1: minigrad is better).
     """
-    contenders = list(rows[0]["figures"])
-    header = ["", *(f"{name} ms" for name in contenders), "ratio"]
+    contenders = list(dict.fromkeys(name for row in rows for name in row["figures"]))
+    header = ["", *(f"{name} {unit}" for name in contenders), "ratio"]
     lines = [header]
     for row in rows:
-        cells = [row["name"]]
-        for name in contenders:
-            ms = sorted(1e3 * s for s in row["figures"][name])
-            cells.append(f"{statistics.median(ms):.2f} ({ms[0]:.2f}-{ms[-1]:.2f})")
-        cells.append(f"{row['ratio']:.2f}" if row.get("ratio") is not None else "-")
-        lines.append(cells)
+        cells = [_cell(row["figures"].get(name), scale) for name in contenders]
+        found = row.get("ratio")
+        lines.append([row["name"], *cells, "-" if found is None else f"{found:.2f}"])
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
-def ratio(figures: dict[str, list[float]], reference: str = "minigrad") -> float | None:
-    """Median over the rounds of ``reference``'s time divided by the fastest other contender's in the same round."""
-    others = [values for name, values in figures.items() if name != reference]
-    if not others:
-        return None
-    best = [min(values) for values in zip(*others, strict=True)]
-    return statistics.median(mine / other for mine, other in zip(figures[reference], best, strict=True))
+def _cell(figures: list[float] | None, scale: float) -> str:
+    if not figures:
+        return "-"
+    values = sorted(scale * value for value in figures)
+    if len(values) == 1:
+        return _digits(values[0])
+    return f"{_digits(statistics.median(values))} ({_digits(values[0])}-{_digits(values[-1])})"
+
+
+def _digits(value: float) -> str:
+    """Three significant digits at least, and no more than three decimals."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"
+
+
+def report(
+    benchmark: str,
+    rows: list[dict],
+    threads: int,
+    out: Path,
+    unit: str = "seconds",
+    shown: tuple[str, float] = ("ms", 1e3),
+) -> None:
+    """Print the table and the environment, and write both as JSON: figures in ``unit``, in the table in ``shown``."""
+    found = environment(threads)
+    print(table(rows, *shown))
+    print(f"{found['processor']}, {threads} threads ({found['threading_layer']}), {found['versions']}")
+    write_json(out, {"benchmark": benchmark, "unit": unit, "environment": found, "rows": rows})
 
 
 def write_json(path: Path, document: dict) -> None:

@@ -5,7 +5,7 @@ These functions use only methods that NumPy and CuPy arrays share, so they serve
 
 from __future__ import annotations
 
-__all__ = ["channels_last", "empty_channels_last", "is_channels_last", "nhwc"]
+__all__ = ["channels_last", "empty_channels_last", "empty_like", "flat_views", "is_channels_last", "nhwc"]
 
 
 def nhwc(x):
@@ -28,3 +28,27 @@ def empty_channels_last(xp, shape, dtype):
     """A new uninitialized channels-last array of ``shape`` (N, C, H, W) from the array library ``xp``."""
     n, c, h, w = shape
     return xp.empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
+
+
+def empty_like(x, empty):
+    """A new array of x's shape and dtype from ``empty(shape, dtype)``, with x's memory order if x has no gaps."""
+    if x.flags.c_contiguous:
+        return empty(x.shape, x.dtype)
+    if is_channels_last(x):
+        n, c, h, w = x.shape
+        return empty((n, h, w, c), x.dtype).transpose(0, 3, 1, 2)
+    order = sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
+    back = sorted(range(x.ndim), key=order.__getitem__)
+    return empty(tuple(x.shape[axis] for axis in order), x.dtype).transpose(back)
+
+
+def flat_views(*arrays):
+    """Views of arrays that lie in memory in one and the same order without gaps, as vectors; None if they do not."""
+    if all(array.flags.c_contiguous for array in arrays):
+        return [array.reshape(-1) for array in arrays]
+    first = arrays[0]
+    if any(array.strides != first.strides for array in arrays):
+        return None
+    order = (0, 2, 3, 1) if first.ndim == 4 else sorted(range(first.ndim), key=lambda axis: -first.strides[axis])
+    turned = [array.transpose(order) for array in arrays]
+    return [array.reshape(-1) for array in turned] if turned[0].flags.c_contiguous else None

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from minigrad.device import array_module
+from minigrad.kernels import for_array
 from minigrad.modes import (
     detect_anomaly,
     enable_grad,
@@ -189,10 +190,8 @@ class _Walk:
                 entry = self.leaves[id(edge)] = [None, False, edge]
         if entry[0] is None:
             entry[0] = gradient
-        elif entry[1]:
-            entry[0] += gradient
-        else:  # what came first may be somebody else's array, so the sum goes into a new one
-            entry[0] = entry[0] + gradient
+        else:  # what came first may be somebody else's array, so the first sum goes into a new one
+            entry[0] = for_array(gradient).add(entry[0], gradient, out=entry[0] if entry[1] else None)
             entry[1] = True
 
     def take(self, node: Node) -> list:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ._algorithms import algorithm as algorithm  # the controls: "as" exports a name that is not a kernel
+from ._buffers import buffer_stats as buffer_stats
+from ._buffers import empty_cache as empty_cache
 from ._cache import compilation_stats as compilation_stats
 from ._machine import vector_features as vector_features
 from ._threads import get_num_threads as get_num_threads
@@ -18,6 +20,11 @@ from .convolution import (
     conv_transpose2d_backward_weight,
     conv_transpose2d_forward,
     im2col,
+)
+from .elementwise import (
+    add,
+    relu_backward,
+    relu_forward,
 )
 from .loss import (
     cross_entropy_backward,
@@ -58,6 +65,9 @@ __all__ = [
     "conv_transpose2d_backward_weight",
     "conv_transpose2d_forward",
     "im2col",
+    "add",
+    "relu_backward",
+    "relu_forward",
     "cross_entropy_backward",
     "cross_entropy_forward",
     "local_response_norm_backward",

@@ -10,13 +10,27 @@ from ..geometry import ConvGeometry
 
 __all__ = ["ALGORITHMS", "algorithm", "choose"]
 
-# Every algorithm computes every geometry. The first whose condition holds is taken; fastest first.
+# Which geometries an algorithm is best for. The first whose condition holds is taken; fastest first.
 ALGORITHMS: dict[str, Callable[[ConvGeometry], bool]] = {
     # Loops over the window with no matrix in between. Depthwise convolutions have one weight a channel and nothing to multiply.
     "direct": lambda g: g.c == g.groups > 1,
+    # A quarter of the multiplications, where tiles of 4x4 pixels fit and the channels outweigh the transforms.
+    "winograd": lambda g: _has_tiles(g) and min(g.c, g.o) >= 16 and min(g.oh, g.ow) > 2,
     # Columns for a few pixels at a time, times the weight.
     "im2col": lambda g: True,
 }
+
+# What an algorithm cannot compute is left to the table when that algorithm is forced.
+POSSIBLE: dict[str, Callable[[ConvGeometry], bool]] = {
+    "direct": lambda g: True,
+    "winograd": lambda g: _has_tiles(g),
+    "im2col": lambda g: True,
+}
+
+
+def _has_tiles(g: ConvGeometry) -> bool:
+    return (g.kh, g.kw, g.sh, g.sw, g.dh, g.dw, g.groups) == (3, 3, 1, 1, 1, 1, 1)
+
 
 _forced: ContextVar[str | None] = ContextVar("minigrad convolution algorithm", default=None)
 
@@ -39,4 +53,7 @@ def algorithm(name: str) -> Iterator[None]:
 
 def choose(geometry: ConvGeometry) -> str:
     """The name of the algorithm for a convolution: the forced one, else the first of the table that fits."""
-    return _forced.get() or next(name for name, fits in ALGORITHMS.items() if fits(geometry))
+    forced = _forced.get()
+    if forced is not None and POSSIBLE[forced](geometry):
+        return forced
+    return next(name for name, fits in ALGORITHMS.items() if fits(geometry))

@@ -1,173 +1,250 @@
-"""Convolution by im2col, a slice at a time: the columns of a few pixels are written, multiplied and forgotten.
+"""Convolution by im2col, a slice at a time (implicit GEMM): the columns of a few pixels are written, multiplied and forgotten.
 
 The whole column matrix of a layer is kh*kw times as large as its input and would pass through the main memory twice. A block of
-some hundred pixels has columns that stay in the second-level cache.
+some dozen pixels, and of a large window only some taps at a time, has columns that stay in the second-level cache. Of a 1x1
+window with stride 1 the columns are the image itself, and nothing is copied.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from . import _machine
+from ._buffers import empty
 from ._compiler import device_function, kernel, prange
-from ._product import add_product, padded_width
+from ._product import ROWS, Filters, multiply, pack, panel_width
 from ._sweep import Sweep
 from ._threads import get_num_threads
+from ._vector import clear, copy, fill, lanes, load, load_first, store
 
 __all__ = ["sweep", "weight_gradient"]
 
-BLOCK = 48 * 1024  # numbers that the columns and sums of a block of pixels may fill: they fit the second-level cache
-TILE = 128  # output channels that are summed at a time: the sums of a block fit the first-level cache
+BLOCK = 96 * 1024  # numbers in the columns of a block of pixels and in its outputs, at most: half of a second-level cache
+SLICE = 768  # columns that are made at a time, about: a whole number of taps
 PARTIALS = 4 * 2**20  # numbers in all partial sums of a weight gradient together
 
 
-def sweep(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, s: Sweep) -> None:
-    """Fill the pixels of y (N, H', W', O) that belong to a sweep over x (N, H, W, C).
-
-    weight: (G, O/G, C/G, th, tw); bias: (O,) or None.
-    """
-    n, o = y.shape[0], y.shape[3]
-    groups, o_group, c_group = weight.shape[:3]
-    tiles = -(-o_group // TILE)
-    tile = padded_width(-(-o_group // tiles))
-    depth = s.th * s.tw * c_group
-    packed = np.zeros((groups, tiles, s.th, s.tw, c_group, tile), x.dtype)
-    for t in range(tiles):
-        part = weight[:, t * tile : (t + 1) * tile]
-        packed[:, t, ..., : part.shape[1]] = part.transpose(0, 3, 4, 2, 1)
-    packed = packed.reshape(groups, tiles, depth, tile)
-    start = np.zeros((groups, tiles * tile), x.dtype)
-    if bias is not None:
-        start[:, :o_group] = bias.reshape(groups, o_group)
-
-    pixels = n * s.oh * s.ow
-    block = _block(pixels, depth + tile)
-    workers = min(-(-pixels // block), 4 * get_num_threads())
-    columns = np.empty((workers, block, depth), x.dtype)
-    sums = np.empty((workers, block, tile), x.dtype)
-    start = start.reshape(groups, tiles, tile)
-    _sweep(
-        x.reshape(-1), packed, start, y.reshape(-1), columns, sums, pixels, o_group, c_group, tuple(s), work=pixels * depth * o
-    )
+def sweep(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.ndarray, s: Sweep) -> None:
+    """Fill the pixels of y (N, H', W', O) that belong to a sweep over x (N, H, W, C). bias: (O,) or None."""
+    f, threads = filters, get_num_threads()
+    packed = pack(f)
+    panels, width = packed.shape[1], packed.shape[3]
+    pixels, taps = y.shape[0] * s.oh * s.ow, len(f.taps)
+    step = max(1, min(taps, SLICE // max(f.inputs, 1)))  # taps at a time
+    plain = _is_plain(s)
+    row = 0 if plain else step * f.inputs + _machine.lanes(x.dtype)
+    dense = s.py == s.px == 1 and (s.oh, s.ow) == (s.height, s.width)
+    kept = 0 if dense else panels * width
+    most = max(1, BLOCK // (step * f.inputs + f.outputs + 1) // ROWS) * ROWS
+    blocks = -(-pixels // min(most, 40 * ROWS))
+    blocks = -(-blocks // threads) * threads  # a whole number for every thread
+    block = -(-pixels // (blocks * ROWS)) * ROWS
+    blocks = -(-pixels // block)
+    parts = 1 if blocks >= threads else min(panels, -(-threads // blocks))  # few pixels: the panels are shared out as well
+    workers = min(blocks * parts, threads)
+    columns = empty((workers, block * row), x.dtype)
+    sums = empty((workers, block * kept), x.dtype)
+    start = np.zeros(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
+    sizes = pixels, block, blocks, parts, row, step, f.groups, f.outputs, f.inputs
+    work = pixels * taps * f.inputs * f.outputs * f.groups // 8
+    _sweep(x.reshape(-1), packed.reshape(-1), start, y.reshape(-1), columns, sums, sizes, (panels, width), tuple(s), work=work)
 
 
 def weight_gradient(gy: np.ndarray, x: np.ndarray, groups: int, s: Sweep) -> np.ndarray:
-    """gw (G, O/G, C/G, th, tw) from gy (N, oh, ow, O) and the x (N, H, W, C) that the sweep was over.
+    """gw (O, C/G, th, tw) from gy (N, oh, ow, O) and the x (N, H, W, C) that the sweep was over.
 
-    The pixels are cut into ranges, whose number depends on the sizes only. One task sums over one range, for the whole
-    window or, where there are many channels, for one tap; then the ranges are added in their order.
+    A task sums over a range of pixels for some taps of the window; then the ranges are added in their order. The numbers of
+    ranges and tasks depend on the sizes only.
     """
     o, c = gy.shape[3], x.shape[3]
     o_group, c_group = o // groups, c // groups
-    pixels, depth = gy.size // o, s.th * s.tw * c_group
-    taps = s.th * s.tw if c_group >= 32 else 1  # tasks that share a range
-    depth //= taps
-    ranges = max(1, min(32, pixels // 256, PARTIALS // (o * depth * taps)))
-    columns = np.empty((ranges * taps, _block(pixels, depth), depth), x.dtype)
-    sums = np.zeros((ranges * taps, groups, o_group, depth), x.dtype)
-    _weight_gradient(
-        x.reshape(-1), gy.reshape(pixels, o), columns, sums, taps, c_group, tuple(s), work=pixels * sums[0].size * taps
-    )
-    total = sums.reshape(ranges, taps, groups, o_group, depth).sum(axis=0)
-    if taps == 1:
-        total = total.reshape(groups, o_group, s.th, s.tw, c_group)
-        return total.transpose(0, 1, 4, 2, 3)
-    return total.reshape(s.th, s.tw, groups, o_group, c_group).transpose(2, 3, 4, 0, 1)
+    pixels, taps = gy.size // o, s.th * s.tw
+    step = max(1, min(taps, SLICE // c_group))
+    slices = -(-taps // step)
+    ranges = max(1, min(32 // min(slices, 16), pixels // 256, PARTIALS // (o * c_group * taps)))
+    plain = _is_plain(s)
+    width = panel_width(step * c_group, x.dtype)
+    row = 0 if plain else step * c_group + _machine.lanes(x.dtype)
+    block = max(64, min(512, BLOCK // (step * c_group + o_group) // 8 * 8, -(-pixels // 8) * 8))
+    workers = min(ranges * slices, get_num_threads())
+    columns = empty((workers, block * row), x.dtype)
+    sums = empty((ranges, slices, groups, o_group, step * c_group), x.dtype)
+    sizes = pixels, block, ranges, slices, row, step, groups, o_group, c_group
+    work = pixels * o * c_group * taps // 8
+    _weight_gradient(x.reshape(-1), gy.reshape(-1), columns, sums.reshape(-1), sizes, width, tuple(s), work=work)
+    if ranges == 1 and taps == 1:
+        return sums.reshape(o, c_group, s.th, s.tw)
+    gw = empty((o, c_group, taps), x.dtype)
+    _add_ranges(sums.reshape(ranges, slices, o, step, c_group), gw, work=4 * sums.size)
+    return gw.reshape(o, c_group, s.th, s.tw)
 
 
-def _block(pixels: int, numbers: int) -> int:
-    """Pixels in a block, a multiple of 8: not too many for the cache (each has ``numbers`` in it), nor to share the work."""
-    return max(8, min(256, max(32, BLOCK // max(numbers, 1) // 8 * 8), -(-pixels // 128) * 8))
+def _is_plain(s: Sweep) -> bool:
+    """Whether every output pixel sees the one input pixel in its own place: the columns are the image."""
+    return s.th == s.tw == s.sy == s.sx == 1 and s.y0 == s.x0 == 0 and (s.oh, s.ow) == (s.h, s.w)
 
 
 @kernel(reassociate=False)
-def _sweep(x, weight, start, y, columns, sums, pixels, o_group, c_group, s):
-    workers, block = columns.shape[:2]
-    blocks = -(-pixels // block)
-    for worker in prange(workers):
-        for index in range(worker * blocks // workers, (worker + 1) * blocks // workers):
-            first = index * block
+def _sweep(x, weight, bias, y, columns, sums, sizes, panelling, s):
+    for worker in prange(columns.shape[0]):
+        pixels, block, blocks, parts, row, step, groups, outputs, inputs = sizes
+        workers, (panels, width) = columns.shape[0], panelling
+        for task in range(worker * blocks * parts // workers, (worker + 1) * blocks * parts // workers):
+            first, part = task // parts * block, task % parts
+            some = panels * part // parts, panels * (part + 1) // parts
             count = min(block, pixels - first)
-            for group in range(weight.shape[0]):
-                _fill_columns(x, columns[worker], first, count, group * c_group, c_group, weight.shape[0] * c_group, s)
-                for tile in range(weight.shape[1]):
-                    _fill_rows(sums[worker], count, start[group, tile])
-                    add_product(columns[worker][:count], weight[group, tile], sums[worker])
-                    _store(sums[worker], y, first, count, group * o_group, tile, o_group, weight.shape[0] * o_group, s)
+            for group in range(groups):
+                numbers = first, count, group, row, step, groups, outputs, inputs
+                _sweep_block(x, weight, bias, y, columns[worker], sums[worker], numbers, some, panelling, s)
+
+
+@device_function(reassociate=False)
+def _sweep_block(x, weight, bias, y, columns, sums, numbers, some, panelling, s):
+    """The outputs of a block of pixels, for the panels ``some`` of a group."""
+    first, count, group, row, step, groups, outputs, inputs = numbers
+    panels, width = panelling
+    taps = s[16] * s[17]
+    dense = sums.size == 0
+    target, target_row = (y, groups * outputs) if dense else (sums, panels * width)
+    for tap in range(0, max(taps, 1), step):
+        number = min(step, taps - tap)
+        depth = number * inputs
+        if row:
+            fill_columns(x, columns, row, first, count, group * inputs, inputs, groups * inputs, tap, number, s)
+        seen, seen_at, seen_row = (columns, 0, row) if row else (x, first * groups * inputs + group * inputs, groups * inputs)
+        for panel in range(some[0], some[1]):
+            place = panel * width
+            at = first * target_row + group * outputs + place if dense else place
+            begin, begin_at, begin_row = target, at, target_row
+            if tap == 0:
+                begin, begin_at, begin_row = bias, group * outputs + place, 0 if bias.size else -1
+            panel_at = ((group * panels + panel) * taps + tap) * inputs * width
+            valid = min(width, outputs - place)
+            multiply(
+                *(target, at, target_row, begin, begin_at, begin_row, seen, seen_at, seen_row, 1),
+                *(weight, panel_at, width, count, depth, valid),
+            )
+    if not dense:
+        start, stop = some[0] * width, min(some[1] * width, outputs)
+        _store_pixels(sums, target_row, y, first, count, start, stop, group * outputs, groups * outputs, s)
 
 
 @kernel(reassociate=False)
-def _weight_gradient(x, gy, columns, sums, taps, c_group, s):
-    pixels = gy.shape[0]
-    tasks, block = columns.shape[:2]
-    groups, o_group, depth = sums.shape[1:]
-    ranges = tasks // taps
-    rows = max(8, 8192 // depth)  # of the gradient, which then fit the first-level cache
-    for task in prange(tasks):
-        window = _tap(s, task % taps) if taps > 1 else s
-        last = pixels * (task // taps + 1) // ranges
-        for first in range(pixels * (task // taps) // ranges, last, block):
-            count = min(block, last - first)
-            for group in range(groups):
-                _fill_columns(x, columns[task], first, count, group * c_group, c_group, groups * c_group, window)
-                for o in range(0, o_group, rows):
-                    end = min(o + rows, o_group)
-                    seen = gy[first : first + count, group * o_group + o : group * o_group + end]
-                    add_product(seen.T, columns[task][:count], sums[task, group, o:end])
+def _weight_gradient(x, gy, columns, sums, sizes, width, s):
+    for worker in prange(columns.shape[0]):
+        workers, tasks = columns.shape[0], sizes[2] * sizes[3]
+        for task in range(worker * tasks // workers, (worker + 1) * tasks // workers):
+            _sum_range(x, gy, columns[worker], sums, task, sizes, width, s)
 
 
 @device_function(reassociate=False)
-def _tap(s, tap):
-    """The sweep with one tap of its window left."""
-    h, w, height, width, oh, ow, ay, ax, py, px, sy, sx, y0, x0, dy, dx, _, tw = s
-    return h, w, height, width, oh, ow, ay, ax, py, px, sy, sx, y0 + tap // tw * dy, x0 + tap % tw * dx, dy, dx, 1, 1
+def _sum_range(x, gy, columns, sums, task, sizes, width, s):
+    """The products of a range of pixels and some taps of the window."""
+    pixels, block, ranges, slices, row, step, groups, o_group, c_group = sizes
+    index, tap = task // slices, task % slices * step
+    number = min(step, s[16] * s[17] - tap)
+    depth, sums_row, seen_row = number * c_group, step * c_group, row if row else groups * c_group
+    first, last = pixels * index // ranges, pixels * (index + 1) // ranges
+    for group in range(groups):
+        at = (task * groups + group) * o_group * sums_row
+        for begin in range(first, last, block):
+            count = min(block, last - begin)
+            seen, seen_at = x, begin * seen_row + group * c_group
+            if row:
+                fill_columns(x, columns, row, begin, count, group * c_group, c_group, groups * c_group, tap, number, s)
+                seen, seen_at = columns, 0
+            begin_row = sums_row if begin > first else -1
+            given = begin * groups * o_group + group * o_group
+            for column in range(0, depth, width):
+                into = sums, at + column, sums_row, sums, at + column, begin_row
+                factors = gy, given, 1, groups * o_group, seen, seen_at + column, seen_row
+                multiply(*into, *factors, o_group, count, min(width, depth - column))
+
+
+@kernel(reassociate=False)
+def _add_ranges(sums, gw):
+    for o in prange(gw.shape[0]):
+        ranges, slices, _, step, channels = sums.shape
+        for part in range(slices):
+            for t in range(min(step, gw.shape[2] - part * step)):
+                for c in range(channels):
+                    total = sums[0, part, o, t, c]
+                    for index in range(1, ranges):
+                        total += sums[index, part, o, t, c]
+                    gw[o, c, part * step + t] = total
 
 
 @device_function(reassociate=False)
-def _fill_columns(x, columns, first, count, channel, c_group, channels, s):
-    """columns[r, (i, j, c)]: what tap (i, j) of pixel first + r sees in channel ``channel + c``; 0 outside the image."""
+def fill_columns(x, columns, row, first, count, channel, c_group, channels, tap, taps, s):
+    """columns[r * row + t * c_group + c]: what tap ``tap + t`` of pixel first + r sees in channel ``channel + c``; 0 outside.
+
+    A row has room for one vector more than it needs: what is copied last may end behind it.
+    """
     h, w, _, _, oh, ow, _, _, _, _, sy, sx, y0, x0, dy, dx, th, tw = s
-    image, p, q = first // (oh * ow), first // ow % oh, first % ow
+    in_one_piece = dx == 1 and c_group == channels and taps == th * tw  # what a row of taps sees, inside the image
+    r = 0
+    while r < count:
+        image, p, q = (first + r) // (oh * ow), (first + r) // ow % oh, (first + r) % ow
+        run = min(ow - q, count - r)  # pixels on one line
+        begin, end = q, q
+        if in_one_piece:
+            begin, end = _range_inside(x0, sx, w - tw + 1, q, run)
+            for i in range(th):
+                line = p * sy + y0 + i * dy
+                seen = ((image * h + line) * w + begin * sx + x0) * channels
+                into = (r + begin - q) * row + i * tw * c_group
+                _copy_rows(x, seen, sx * channels, columns, into, row, end - begin, tw * c_group, 0 <= line < h)
+        for pixel in range(q, q + run):
+            if begin <= pixel < end:
+                continue
+            i, j, into = tap // tw, tap % tw, (r + pixel - q) * row
+            for t in range(taps):
+                line, column = p * sy + y0 + i * dy, pixel * sx + x0 + j * dx
+                at = ((image * h + line) * w + column) * channels + channel
+                if 0 <= line < h and 0 <= column < w:
+                    for k in range(np.uintp(c_group)):
+                        columns[np.uintp(into + t * c_group) + k] = x[np.uintp(at) + k]
+                else:
+                    clear(columns, into + t * c_group, c_group)
+                j += 1
+                if j == tw:
+                    i, j = i + 1, 0
+        r += run
+
+
+@device_function(reassociate=False, inline=True)
+def _range_inside(left, step, width, q, run):
+    """The pixels of q, ..., q + run - 1 for which 0 <= left + pixel * step < width, as a range."""
+    low = max(q, min(q + run, -(left // step)))
+    return low, max(low, min(q + run, -((left - width) // step)))
+
+
+@device_function(reassociate=False, inline=True)
+def _copy_rows(source, start, source_step, target, at, target_step, count, size, inside):
+    """target[at + r target_step + k] = source[start + r source_step + k], or 0 if not inside. Up to a vector more is written."""
+    step = lanes(source)
+    if not inside:
+        for r in range(count):
+            for k in range(0, size, step):
+                store(target, at + r * target_step + k, fill(target, 0.0))
+        return
+    whole = size - size % step
     for r in range(count):
-        row = columns[r]
-        left = q * sx + x0
-        whole = dx == 1 and c_group == channels and left >= 0 and left + tw <= w  # a row of taps lies in one piece
-        for i in range(th):
-            line = p * sy + y0 + i * dy
-            start = ((image * h + line) * w + left) * channels + channel
-            if line < 0 or line >= h:
-                _clear(row, i * tw * c_group, tw * c_group)
-            elif whole:
-                _copy(x, start, row, i * tw * c_group, tw * c_group)
-            else:
-                for j in range(tw):
-                    if 0 <= left + j * dx < w:
-                        _copy(x, start + j * dx * channels, row, (i * tw + j) * c_group, c_group)
-                    else:
-                        _clear(row, (i * tw + j) * c_group, c_group)
-        q += 1
-        if q == ow:
-            q = 0
-            p += 1
-            if p == oh:
-                p = 0
-                image += 1
+        for k in range(0, whole, step):
+            store(target, at + r * target_step + k, load(source, start + r * source_step + k))
+        if whole < size:
+            value = load_first(source, start + r * source_step + whole, size - whole)
+            store(target, at + r * target_step + whole, value)
 
 
 @device_function(reassociate=False)
-def _fill_rows(target, count, row):
-    for r in range(count):
-        _copy(row, 0, target[r], 0, row.size)
-
-
-@device_function(reassociate=False)
-def _store(sums, y, first, count, channel, tile, o_group, channels, s):
-    """Put the sums of the block's pixels where the sweep has them in y."""
+def _store_pixels(sums, row, y, first, count, start, stop, channel, channels, s):
+    """Put the sums of the block's pixels, from column ``start`` to ``stop``, where the sweep has them in y."""
     _, _, height, width, oh, ow, ay, ax, py, px, _, _, _, _, _, _, _, _ = s
-    size = min(sums.shape[1], o_group - tile * sums.shape[1])
     image, p, q = first // (oh * ow), first // ow % oh, first % ow
     for r in range(count):
         pixel = (image * height + ay + p * py) * width + ax + q * px
-        _copy(sums[r], 0, y, pixel * channels + channel + tile * sums.shape[1], size)
+        copy(sums, r * row + start, y, pixel * channels + channel + start, stop - start)
         q += 1
         if q == ow:
             q = 0
@@ -175,18 +252,3 @@ def _store(sums, y, first, count, channel, tile, o_group, channels, s):
             if p == oh:
                 p = 0
                 image += 1
-
-
-@device_function(reassociate=False, inline=True)
-def _copy(source, start, target, at, size):
-    # Unsigned indices: a signed one could be negative and count from the end, and the check for it keeps loops scalar.
-    start, at = np.uintp(start), np.uintp(at)
-    for k in range(np.uintp(size)):
-        target[at + k] = source[start + k]
-
-
-@device_function(reassociate=False, inline=True)
-def _clear(target, at, size):
-    at = np.uintp(at)
-    for k in range(np.uintp(size)):
-        target[at + k] = 0

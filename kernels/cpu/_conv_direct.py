@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._buffers import empty, zeros
 from ._compiler import device_function, kernel, prange
+from ._product import Filters
 from ._sweep import Sweep
 
 __all__ = ["sweep", "weight_gradient"]
@@ -12,21 +14,19 @@ __all__ = ["sweep", "weight_gradient"]
 PARTIALS = 4 * 2**20  # numbers in all partial sums of a weight gradient together
 
 
-def sweep(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, s: Sweep) -> None:
-    """Fill the pixels of y (N, H', W', O) that belong to a sweep over x (N, H, W, C).
-
-    weight: (G, O/G, C/G, th, tw); bias: (O,) or None.
-    """
+def sweep(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.ndarray, s: Sweep) -> None:
+    """Fill the pixels of y (N, H', W', O) that belong to a sweep over x (N, H, W, C). bias: (O,) or None."""
     n, o = y.shape[0], y.shape[3]
+    weight = filters.array()
     groups, o_group, c_group = weight.shape[:3]
-    taps = np.ascontiguousarray(weight.transpose(3, 4, 0, 2, 1)).reshape(-1)  # (th, tw, G, C/G, O/G)
+    taps = np.ascontiguousarray(weight.transpose(3, 0, 2, 1)).reshape(-1)  # (taps, G, C/G, O/G)
     start = np.zeros(o, x.dtype) if bias is None else np.ascontiguousarray(bias)
     work = n * s.oh * s.ow * weight.size
     _sweep(x.reshape(-1), taps, start, y.reshape(-1), n * s.oh, groups, c_group, o_group, tuple(s), work=work)
 
 
 def weight_gradient(gy: np.ndarray, x: np.ndarray, groups: int, s: Sweep) -> np.ndarray:
-    """gw (G, O/G, C/G, th, tw) from gy (N, oh, ow, O) and the x (N, H, W, C) that the sweep was over.
+    """gw (O, C/G, th, tw) from gy (N, oh, ow, O) and the x (N, H, W, C) that the sweep was over.
 
     The lines of gy are cut into ranges, whose number depends on the sizes only. A task sums one of them; then the ranges are
     added in their order.
@@ -34,10 +34,11 @@ def weight_gradient(gy: np.ndarray, x: np.ndarray, groups: int, s: Sweep) -> np.
     n, o, c = gy.shape[0], gy.shape[3], x.shape[3]
     size = s.th * s.tw * c * (o // groups)
     ranges = max(1, min(32, n * s.oh, PARTIALS // size))
-    sums = np.zeros((ranges, size), x.dtype)
+    sums = zeros((ranges, size), x.dtype)
     work = n * s.oh * s.ow * size
     _weight_gradient(x.reshape(-1), gy.reshape(-1), sums, n * s.oh, groups, c // groups, o // groups, tuple(s), work=work)
-    return sums.sum(axis=0).reshape(s.th, s.tw, groups, c // groups, o // groups).transpose(2, 4, 3, 0, 1)
+    total = sums.sum(axis=0).reshape(s.th, s.tw, groups, c // groups, o // groups).transpose(2, 4, 3, 0, 1)
+    return np.ascontiguousarray(total).reshape(o, c // groups, s.th, s.tw)
 
 
 @kernel(reassociate=False)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ._buffers import empty
 from ._compiler import device_function, kernel, prange
 from ._norm_combine import combine
 
@@ -48,7 +49,7 @@ def _row(values, axes):
 def moments(x):
     """Mean and biased variance (M, B)."""
     s, (m, fold, b, length) = _shapes(x)
-    means, squares = np.empty((2, m, s.blocks, s.width))
+    means, squares = empty((2, m, s.blocks, s.width), np.float64)
     _block_moments(x.reshape(m, s.rows, s.width), means, squares, *s, work=4 * x.size)
     mean, var = np.empty((2, m, b), x.dtype)
     parts = (array.reshape(m, s.blocks, fold, b, length) for array in (means, squares))
@@ -84,7 +85,7 @@ def _moments_of(x, mean, square):
 def forward(x, mean, rstd, weight, bias):
     """(x - mean) * (rstd * weight) + bias; mean, rstd (M, B); weight, bias (B, L)."""
     s, axes = _shapes(x)
-    y = np.empty(x.shape, x.dtype)
+    y = empty(x.shape, x.dtype)
     scale = _row((rstd[:, :, None] * weight)[:, None], axes)
     matrices = (array.reshape(s.m, s.rows, s.width) for array in (y, x))
     _forward(*matrices, _row(mean[:, None, :, None], axes), scale, _row(bias, axes), *s, work=2 * x.size)
@@ -109,7 +110,7 @@ def sums(gy, x, mean, rstd, weight):
     """Sums of gy * xhat and of gy over M and A, both (B, L); of g and of g * xhat over A and L, both (M, B), g = gy * weight."""
     s, axes = _shapes(x)
     m, fold, b, length = axes
-    gbias, gweight = np.empty((2, m, s.blocks, s.width))
+    gbias, gweight = empty((2, m, s.blocks, s.width), np.float64)
     matrices = (array.reshape(m, s.rows, s.width) for array in (gy, x))
     _block_sums(*matrices, _row(mean[:, None, :, None], axes), gbias, gweight, *s, work=4 * x.size)
     gbias, gweight = (array.reshape(m, s.blocks * fold, b, length).sum(axis=1) for array in (gbias, gweight))
@@ -141,7 +142,7 @@ def _sums_of(gy, x, mean, gbias, gweight):
 def backward(gy, x, mean, rstd, weight, offset, slope):
     """gy * (rstd * weight) - offset - (x - mean) * slope; mean, rstd, offset, slope (M, B); weight (B, L)."""
     s, axes = _shapes(x)
-    gx = np.empty(x.shape, x.dtype)
+    gx = empty(x.shape, x.dtype)
     scale = _row((rstd[:, :, None] * weight)[:, None], axes)
     tables = (_row(values[:, None, :, None], axes) for values in (mean, offset, slope))
     matrices = (array.reshape(s.m, s.rows, s.width) for array in (gx, gy, x))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ._buffers import empty
 from ._compiler import device_function, kernel, prange
 from ._norm_combine import combine
 
@@ -85,7 +86,7 @@ def _total(lanes):
 def forward(x, mean, rstd, weight, bias):
     """(x - mean) * (rstd * weight) + bias; mean, rstd (M, B); weight, bias (B, L)."""
     s = _shape(x)
-    y = np.empty(x.shape, x.dtype)
+    y = empty(x.shape, x.dtype)
     vectors = (array.reshape(s.m, s.b, s.length) for array in (y, x))
     factors = (np.ascontiguousarray(array) for array in (mean, rstd, weight, bias))
     _forward(*vectors, *factors, *s, work=2 * x.size)
@@ -160,7 +161,7 @@ def _add_products(gy, x, weight, gbias, gweight, mean, rstd, total, projection):
 def backward(gy, x, mean, rstd, weight, offset, slope):
     """gy * (rstd * weight) - offset - (x - mean) * slope; mean, rstd, offset, slope (M, B); weight (B, L)."""
     s = _shape(x)
-    gx = np.empty(x.shape, x.dtype)
+    gx = empty(x.shape, x.dtype)
     vectors = (array.reshape(s.m, s.b, s.length) for array in (gx, gy, x))
     factors = (np.ascontiguousarray(array) for array in (weight, mean, rstd, offset, slope))
     _backward(*vectors, *factors, *s, work=4 * x.size)

@@ -1,40 +1,113 @@
-"""A matrix product for blocks that lie in the cache."""
+"""Matrix products from register tiles (``_tile.py``), and the packing of the matrix on their right side.
+
+A product is computed panel by panel: a panel is one or two vectors of columns, through which the rows pass a dozen at a time. The
+rows of a panel lie one after the other when it is packed, or a row of the matrix apart when it is used where it is.
+"""
 
 from __future__ import annotations
 
-from ._compiler import device_function
+from typing import NamedTuple
 
-__all__ = ["add_product", "padded_width"]
+import numpy as np
+
+from . import _machine
+from ._buffers import empty
+from ._compiler import device_function, kernel, prange
+from ._tile import tile
+from ._vector import lanes
+
+__all__ = ["Filters", "ROWS", "multiply", "pack", "panel_width"]
+
+ROWS = 12  # of the largest tile
 
 
-def padded_width(columns: int) -> int:
-    """The width of a buffer for so many columns, so that its rows are whole vectors: a narrow row is slower than a wide one."""
-    return max(16, -(-columns // 8) * 8)
+class Filters(NamedTuple):
+    """Weights in memory: output o of group g multiplies input c, seen through tap t of the window, by
+
+    values[g * group_step + o * output_step + c * input_step + taps[t]]
+    """
+
+    values: np.ndarray
+    groups: int
+    outputs: int  # of a group
+    inputs: int  # of a group
+    group_step: int
+    output_step: int
+    input_step: int
+    taps: np.ndarray
+
+    def array(self) -> np.ndarray:
+        """The weights as a copy (G, O/G, C/G, taps)."""
+        steps = (self.group_step, self.output_step, self.input_step)
+        g, o, c = np.ogrid[: self.groups, : self.outputs, : self.inputs]
+        return self.values[(g * steps[0] + o * steps[1] + c * steps[2])[..., None] + self.taps]
+
+
+def panel_width(columns: int, dtype) -> int:
+    """The width of a panel of a matrix with so many columns: two vectors, or one where that is enough."""
+    return _machine.lanes(dtype) * (1 if columns <= _machine.lanes(dtype) else 2)
+
+
+def pack(filters: Filters) -> np.ndarray:
+    """The weights as panels (G, panels, taps * C/G, width), whose last columns may be zeros."""
+    f = filters
+    width = panel_width(f.outputs, f.values.dtype)
+    panels = -(-f.outputs // width)
+    packed = empty((f.groups * panels, len(f.taps) * f.inputs, width), f.values.dtype)
+    _pack(f.values, f.taps, packed, panels, f.outputs, f.inputs, f.group_step, f.output_step, f.input_step, work=2 * packed.size)
+    return packed.reshape(f.groups, panels, -1, width)
+
+
+@kernel
+def _pack(values, taps, packed, panels, outputs, inputs, group_step, output_step, input_step):
+    for index in prange(packed.shape[0]):
+        width = packed.shape[2]
+        first = index % panels * width
+        count = min(width, outputs - first)
+        at = index // panels * group_step + first * output_step
+        for start in range(0, inputs, 16):  # few enough to stay in the first-level cache
+            for o in range(count):
+                _pack_row(values, at + o * output_step, taps, packed[index], o, start, min(inputs, start + 16), inputs, input_step)
+            for o in range(count, width):
+                for t in range(taps.size):
+                    for c in range(start, min(inputs, start + 16)):
+                        packed[index, t * inputs + c, o] = 0
+
+
+@device_function(reassociate=False, inline=True)
+def _pack_row(values, at, taps, panel, o, start, stop, inputs, input_step):
+    for c in range(start, stop):
+        for t in range(taps.size):
+            panel[t * inputs + c, o] = values[at + c * input_step + taps[t]]
 
 
 @device_function(reassociate=False)
-def add_product(a, b, c):
-    """c (M, N) += a (M, K) @ b (K, N). Rows of b and c are contiguous; every sum runs over K in ascending order.
+def multiply(c, c_at, c_row, start, start_at, start_row, a, a_at, a_row, a_step, b, b_at, b_row, rows, depth, columns):
+    """c[r, n] = start[r, n] + sum over k < depth of a[r, k] * b[k, n], for r < rows and n < columns; see ``tile``.
 
-    Eight rows of b at a time stay in the first-level cache while the rows of c pass by: eight multiplications for each time that
-    an element of c is read and written, and consecutive rows do not wait for one another.
+    At most two vectors of columns. Sums run in the order of k, so how the rows are divided changes nothing.
     """
-    rows, depth = a.shape
-    columns = b.shape[1]
-    whole = depth - depth % 8
-    for k in range(0, whole, 8):
-        b0, b1, b2, b3, b4, b5, b6, b7 = b[k], b[k + 1], b[k + 2], b[k + 3], b[k + 4], b[k + 5], b[k + 6], b[k + 7]
-        for m in range(rows):
-            row = c[m]
-            a0, a1, a2, a3 = a[m, k], a[m, k + 1], a[m, k + 2], a[m, k + 3]
-            a4, a5, a6, a7 = a[m, k + 4], a[m, k + 5], a[m, k + 6], a[m, k + 7]
-            for n in range(columns):
-                total = row[n] + a0 * b0[n] + a1 * b1[n] + a2 * b2[n] + a3 * b3[n]
-                row[n] = total + a4 * b4[n] + a5 * b5[n] + a6 * b6[n] + a7 * b7[n]
-    for k in range(whole, depth):
-        b0 = b[k]
-        for m in range(rows):
-            row = c[m]
-            a0 = a[m, k]
-            for n in range(columns):
-                row[n] += a0 * b0[n]
+    wide = columns > lanes(c)
+    r = 0
+    while r < rows:
+        left = rows - r
+        into, begin, seen = c_at + r * c_row, start_at + r * start_row, a_at + r * a_row
+        count = 12 if left >= 12 else 8 if left >= 8 else 4 if left >= 4 else 1
+        r += count
+        if wide:
+            if count == 12:
+                tile(12, 2, c, into, c_row, start, begin, start_row, a, seen, a_row, a_step, b, b_at, b_row, depth, columns)
+            elif count == 8:
+                tile(8, 2, c, into, c_row, start, begin, start_row, a, seen, a_row, a_step, b, b_at, b_row, depth, columns)
+            elif count == 4:
+                tile(4, 2, c, into, c_row, start, begin, start_row, a, seen, a_row, a_step, b, b_at, b_row, depth, columns)
+            else:
+                tile(1, 2, c, into, c_row, start, begin, start_row, a, seen, a_row, a_step, b, b_at, b_row, depth, columns)
+        elif count == 12:
+            tile(12, 1, c, into, c_row, start, begin, start_row, a, seen, a_row, a_step, b, b_at, b_row, depth, columns)
+        elif count == 8:
+            tile(8, 1, c, into, c_row, start, begin, start_row, a, seen, a_row, a_step, b, b_at, b_row, depth, columns)
+        elif count == 4:
+            tile(4, 1, c, into, c_row, start, begin, start_row, a, seen, a_row, a_step, b, b_at, b_row, depth, columns)
+        else:
+            tile(1, 1, c, into, c_row, start, begin, start_row, a, seen, a_row, a_step, b, b_at, b_row, depth, columns)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..layout import nhwc
+from ._buffers import empty
 from ._compiler import device_function, kernel, prange
 
 __all__ = ["Taps", "resample", "taps", "transposed"]
@@ -52,8 +53,8 @@ def resample(x: np.ndarray, rows: Taps, columns: Taps) -> np.ndarray:
     """
     n, c = x.shape[:2]
     oh, ow = len(rows.start) - 1, len(columns.start) - 1
-    y = np.empty((n, oh, ow, c), x.dtype)
-    totals = np.empty((n * oh, c))
+    y = empty((n, oh, ow, c), x.dtype)
+    totals = empty((n * oh, c), np.float64)
     work = n * c * len(rows.index) * len(columns.index)
     _resample(nhwc(x), y, totals, *rows, *columns, n, oh, work=work)
     return y.transpose(0, 3, 1, 2)

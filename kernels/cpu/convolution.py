@@ -12,9 +12,11 @@ import numpy as np
 
 from ..geometry import ConvGeometry
 from ..layout import nhwc
-from . import _conv_columns, _conv_direct
+from . import _conv_columns, _conv_direct, _conv_winograd
 from ._algorithms import choose
+from ._buffers import empty
 from ._compiler import kernel, prange
+from ._product import Filters
 from ._sweep import backward_sweeps, forward_sweep
 
 __all__ = [
@@ -29,7 +31,7 @@ __all__ = [
     "im2col",
 ]
 
-_MODULES: dict[str, ModuleType] = {"direct": _conv_direct, "im2col": _conv_columns}
+_MODULES: dict[str, ModuleType] = {"direct": _conv_direct, "im2col": _conv_columns, "winograd": _conv_winograd}
 
 
 # ---- convolution and its three gradients -----------------------------------------------------------------------------
@@ -38,9 +40,9 @@ _MODULES: dict[str, ModuleType] = {"direct": _conv_direct, "im2col": _conv_colum
 def conv2d_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, geometry: ConvGeometry) -> np.ndarray:
     """See reference. One sweep over x."""
     g = geometry
-    y = np.empty((g.n, g.oh, g.ow, g.o), x.dtype)
+    y = empty((g.n, g.oh, g.ow, g.o), x.dtype)
     if y.size:
-        _MODULES[choose(g)].sweep(nhwc(x), _grouped(weight, g), bias, y, forward_sweep(g))
+        _MODULES[choose(g)].sweep(nhwc(x), _forward_filters(weight, g), bias, y, forward_sweep(g))
     return y.transpose(0, 3, 1, 2)
 
 
@@ -54,8 +56,7 @@ def conv2d_backward_weight(gy: np.ndarray, x: np.ndarray, geometry: ConvGeometry
     g = geometry
     if not g.n:
         return np.zeros(g.weight_shape, gy.dtype)
-    gw = _MODULES[choose(g)].weight_gradient(nhwc(gy), nhwc(x), g.groups, forward_sweep(g))
-    return np.ascontiguousarray(gw).reshape(g.weight_shape)
+    return _MODULES[choose(g)].weight_gradient(nhwc(gy), nhwc(x), g.groups, forward_sweep(g))
 
 
 def conv2d_backward_bias(gy: np.ndarray) -> np.ndarray:
@@ -84,17 +85,28 @@ def conv_transpose2d_backward_weight(gy: np.ndarray, x: np.ndarray, geometry: Co
     return conv2d_backward_weight(x, gy, geometry)
 
 
-def _grouped(weight: np.ndarray, g: ConvGeometry) -> np.ndarray:
-    return weight.reshape(g.groups, g.o // g.groups, g.c // g.groups, g.kh, g.kw)
+def _forward_filters(weight: np.ndarray, g: ConvGeometry) -> Filters:
+    o, c, taps = g.o // g.groups, g.c // g.groups, g.kh * g.kw
+    values = np.ascontiguousarray(weight).reshape(-1)
+    return Filters(values, g.groups, o, c, o * c * taps, c * taps, taps, np.arange(taps))
+
+
+def _backward_filters(weight: np.ndarray, g: ConvGeometry, rows: list[int], columns: list[int]) -> Filters:
+    """The weights that carry a gradient back: C and O change places, and a sweep uses some rows and columns of the window."""
+    f = _forward_filters(weight, g)
+    taps = np.array([i * g.kw + j for i in rows for j in columns], dtype=np.int64)
+    return f._replace(outputs=f.inputs, inputs=f.outputs, output_step=f.input_step, input_step=f.output_step, taps=taps)
 
 
 def _input_gradient(gy: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, g: ConvGeometry) -> np.ndarray:
-    gx = np.empty((g.n, g.h, g.w, g.c), gy.dtype)
+    gx = empty((g.n, g.h, g.w, g.c), gy.dtype)
     if gx.size:
         seen, module = nhwc(gy), _MODULES[choose(g)]
-        mirrored = _grouped(weight, g).transpose(0, 2, 1, 3, 4)  # (G, C/G, O/G, kh, kw): C and O change places
-        for sweep, rows, columns in backward_sweeps(g):
-            module.sweep(seen, mirrored[:, :, :, rows][..., columns], bias, gx, sweep)
+        sweeps = [(sweep, rows, columns) for sweep, rows, columns in backward_sweeps(g) if rows and columns]
+        if len(sweeps) < min(g.sh, g.h) * min(g.sw, g.w):  # some pixels are seen through no tap
+            gx[...] = 0 if bias is None else bias
+        for sweep, rows, columns in sweeps:
+            module.sweep(seen, _backward_filters(weight, g, rows, columns), bias, gx, sweep)
     return gx.transpose(0, 3, 1, 2)
 
 
@@ -113,7 +125,7 @@ def _row_sums(rows, partials):
 def im2col(x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     """See reference. One task for each line of output pixels."""
     g = geometry
-    columns = np.empty((g.n * g.oh * g.ow, g.c * g.kh * g.kw), x.dtype)
+    columns = empty((g.n * g.oh * g.ow, g.c * g.kh * g.kw), x.dtype)
     _im2col(nhwc(x), columns.reshape(g.n * g.oh, g.ow, g.c, g.kh * g.kw), tuple(forward_sweep(g)), work=columns.size)
     return columns
 
@@ -121,8 +133,8 @@ def im2col(x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
 def col2im(columns: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     """See reference. One task for each line of pixels, which gathers what belongs to it."""
     g = geometry
-    x = np.empty((g.n, g.h, g.w, g.c), columns.dtype)
-    totals = np.empty((g.n * g.h, g.c))
+    x = empty((g.n, g.h, g.w, g.c), columns.dtype)
+    totals = empty((g.n * g.h, g.c))
     columns = np.ascontiguousarray(columns).reshape(g.n, g.oh, g.ow, g.c, g.kh * g.kw)
     _col2im(columns, x, totals, tuple(forward_sweep(g)), work=columns.size)
     return x.transpose(0, 3, 1, 2)

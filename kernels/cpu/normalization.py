@@ -14,6 +14,7 @@ import numpy as np
 
 from ..layout import nhwc
 from . import _norm_columns, _norm_rows
+from ._buffers import empty
 from ._compiler import device_function, kernel, prange
 
 __all__ = [
@@ -72,7 +73,7 @@ PIXELS = 64  # of a block
 def local_response_norm_forward(x: np.ndarray, size: int, alpha: float, beta: float, k: float) -> tuple[np.ndarray, np.ndarray]:
     """See reference."""
     n, c, h, w = x.shape
-    y, scale = np.empty((2, n * h * w, c), x.dtype)
+    y, scale = empty((n * h * w, c), x.dtype), empty((n * h * w, c), x.dtype)
     factors = (x.dtype.type(factor) for factor in (alpha, beta, k))
     _response(
         nhwc(x).reshape(-1, c), y, scale, size // 2, (size - 1) // 2, *factors, -(-len(y) // PIXELS), work=(size + 20) * x.size
@@ -85,10 +86,10 @@ def local_response_norm_backward(
 ) -> np.ndarray:
     """See reference."""
     n, c, h, w = x.shape
-    gx = np.empty((n * h * w, c), x.dtype)
+    gx = empty((n * h * w, c), x.dtype)
     inputs = (nhwc(array).reshape(-1, c) for array in (gy, x, scale))
     blocks = -(-len(gx) // PIXELS)
-    shares = np.empty((blocks, c), x.dtype)
+    shares = empty((blocks, c), x.dtype)
     factors = x.dtype.type(2 * alpha * beta), x.dtype.type(beta)
     _response_gradient(*inputs, gx, shares, (size - 1) // 2, size // 2, *factors, blocks, work=(size + 20) * x.size)
     return gx.reshape(n, h, w, c).transpose(0, 3, 1, 2)

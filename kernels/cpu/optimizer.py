@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..layout import flat_views
 from ._compiler import device_function, kernel, prange
 
 __all__ = ["sgd_momentum"]
@@ -26,7 +27,7 @@ def sgd_momentum(
 ) -> None:
     """See reference. One pass over the memory of the three arrays; only arrays of different memory orders are copied."""
     arrays = [parameter, gradient] if velocity is None else [parameter, gradient, velocity]
-    flat = _flat_views(arrays)
+    flat = flat_views(*arrays)
     copied = flat is None
     if copied:
         flat = [array.flatten() for array in arrays]
@@ -39,16 +40,6 @@ def sgd_momentum(
         parameter[...] = p.reshape(parameter.shape)
         if velocity is not None:
             velocity[...] = v.reshape(velocity.shape)
-
-
-def _flat_views(arrays):
-    """Views of arrays that lie in memory in one and the same order without gaps, as vectors; None if they do not."""
-    if all(array.flags.c_contiguous for array in arrays):
-        return [array.reshape(-1) for array in arrays]
-    if any(array.strides != arrays[0].strides for array in arrays):
-        return None
-    flat = [array.ravel(order="K") for array in arrays]
-    return flat if all(map(np.may_share_memory, flat, arrays)) else None
 
 
 @kernel

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..geometry import AdaptiveGeometry, PoolGeometry
 from ..layout import nhwc
+from ._buffers import empty, zeros
 from ._compiler import device_function, kernel, prange
 from ._taps import Taps, resample, taps, transposed
 
@@ -114,9 +115,9 @@ def _adaptive_taps(g: AdaptiveGeometry) -> tuple[tuple[Taps, Taps], tuple[Taps, 
 def _max_forward(x, rows, columns):
     n, c, h, w = x.shape
     oh, ow = len(rows.start) - 1, len(columns.start) - 1
-    y, indices = np.empty((n, oh, ow, c), x.dtype), np.empty((n, oh, ow, c), np.int64)
+    y, indices = empty((n, oh, ow, c), x.dtype), empty((n, oh, ow, c), np.int64)
     largest = int(np.diff(rows.start).max(initial=0) * np.diff(columns.start).max(initial=0))
-    pixels = np.empty((n * oh, largest), np.int64)
+    pixels = empty((n * oh, largest), np.int64)
     work = n * c * len(rows.index) * len(columns.index)
     axes = rows.start, rows.index, columns.start, columns.index
     _max_pool(nhwc(x).reshape(n, h * w, c), y, indices, pixels, *axes, n, oh, w, work=work)
@@ -126,7 +127,7 @@ def _max_forward(x, rows, columns):
 def _max_backward(gy, indices, geometry):
     n, c, h, w = geometry.x_shape
     pixels = geometry.oh * geometry.ow
-    gx = np.zeros((n, h, w, c), gy.dtype)
+    gx = zeros((n, h, w, c), gy.dtype)
     group = c if n >= CHANNELS else min(c, CHANNELS)
     _scatter(
         gx.reshape(n, h * w, c),

@@ -13,6 +13,11 @@ from .convolution import (
     conv_transpose2d_forward,
     im2col,
 )
+from .elementwise import (
+    add,
+    relu_backward,
+    relu_forward,
+)
 from .loss import (
     cross_entropy_backward,
     cross_entropy_forward,
@@ -52,6 +57,9 @@ __all__ = [
     "conv_transpose2d_backward_weight",
     "conv_transpose2d_forward",
     "im2col",
+    "add",
+    "relu_backward",
+    "relu_forward",
     "cross_entropy_backward",
     "cross_entropy_forward",
     "local_response_norm_backward",

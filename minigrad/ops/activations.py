@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from minigrad.kernels import for_array
 from minigrad.ops._base import check_float, check_inplace, normalize_dims, op, quiet, record, record_inplace, xp
 from minigrad.ops._erf import erf_of
 from minigrad.tensor import Tensor
@@ -65,11 +66,11 @@ def relu(x: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0). The derivative at 0 is 0. ``inplace=True`` needs no memory for the result (see ``relu_``)."""
     if inplace:
         return relu_(x)
-    library = xp(check_float(x))
-    y = library.maximum(x.data, 0)
+    kernels = for_array(check_float(x).data)
+    y = kernels.relu_forward(x.data)
 
     def backward(gy):
-        return _where_positive(gy, y)
+        return kernels.relu_backward(gy, y)
 
     return record(y, (x,), backward, saves_output=True)
 
@@ -77,26 +78,14 @@ def relu(x: Tensor, inplace: bool = False) -> Tensor:
 @op
 def relu_(x: Tensor) -> Tensor:
     """x = max(x, 0), in place; returns x. The gradient follows from the result: it is positive where x was."""
-    library = xp(check_float(x))
+    kernels = for_array(check_float(x).data)
     check_inplace(x)
-    y = library.maximum(x.data, 0, out=x.data)
+    y = kernels.relu_forward(x.data, out=x.data)
 
     def backward(gy):
-        return _where_positive(gy, y)
+        return kernels.relu_backward(gy, y)
 
     return record_inplace(x, (x,), backward, saves_output=True)
-
-
-def _where_positive(gy, y):
-    """gy where y > 0 or y is NaN, else 0: the bits are selected, so that Inf does not become 0 * Inf.
-
-    The same as ``where(y <= 0, 0, gy)``, in a sixth of the time: NumPy's ``where`` is no vector code.
-    """
-    integer = np.dtype(f"i{gy.dtype.itemsize}")
-    mask = (y <= 0).astype(integer)
-    mask -= 1  # all bits of -1 are set, none of 0
-    mask &= gy.view(integer)
-    return mask.view(gy.dtype)
 
 
 @op

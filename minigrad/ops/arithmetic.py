@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from minigrad.kernels import for_array
 from minigrad.ops._base import (
     check_devices,
     check_inplace,
@@ -117,6 +118,15 @@ def _receiver(t: Tensor | None) -> Callable | None:
     return lambda g: unbroadcast(g, shape).astype(dtype, copy=False)
 
 
+def _are_alike(a, b) -> bool:
+    """Whether two operands are floating-point arrays of one shape and dtype."""
+    return type(a) is type(b) and hasattr(a, "shape") and a.shape == b.shape and a.dtype == b.dtype and a.dtype.kind == "f"
+
+
+def _total(a, b):
+    return for_array(a).add(a, b) if _are_alike(a, b) else a + b
+
+
 # ---- binary ops --------------------------------------------------------------------------------------------------------
 
 
@@ -125,7 +135,7 @@ def _receiver(t: Tensor | None) -> Callable | None:
 def add(x: Operand, other: Operand, alpha: float = 1) -> Tensor:
     """x + alpha * other, broadcast."""
     x, other, a, b = _operands(x, other)
-    y = a + b if alpha == 1 else a + b * alpha
+    y = _total(a, b) if alpha == 1 else a + b * alpha
     to_x, to_other = _receiver(x), _receiver(other)
 
     def backward(gy):
@@ -349,7 +359,10 @@ def add_(x: Tensor, other: Operand, alpha: float = 1) -> Tensor:
     """x += alpha * other, in place; returns x."""
     other, b = _inplace_operand(x, other)
     to_other = _receiver(other)
-    x.data += b if alpha == 1 else b * alpha
+    if alpha == 1 and _are_alike(x.data, b):
+        for_array(b).add(x.data, b, out=x.data)
+    else:
+        x.data += b if alpha == 1 else b * alpha
 
     def backward(gy):
         return gy, to_other and to_other(gy if alpha == 1 else gy * alpha)

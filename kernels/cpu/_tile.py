@@ -1,0 +1,123 @@
+"""The innermost part of every matrix product: a tile of the result that stays in registers while it is summed.
+
+A row of the tile is one or two vectors wide. For every step of the sum the vectors of a row of b are loaded once, and each is
+multiplied by a number of every row of a: with 12 rows and 2 vectors that is 24 multiplications for 14 loads, which keeps the
+arithmetic units of current processors busy (Goto & van de Geijn 2008; Van Zee & van de Geijn 2015).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+
+from . import _machine
+from ._vector import INDEX, emit_fill, emit_fma, emit_load, emit_mask, emit_store, pointer, vector_intrinsic, vector_type
+
+__all__ = ["tile"]
+
+
+def _tile(rows, vectors, c, c_at, c_row, start, start_at, start_row, a, a_at, a_row, a_step, b, b_at, b_row, depth, columns):
+    steps = np.arange(depth)
+    left = a[a_at + a_row * np.arange(rows)[:, None] + a_step * steps]
+    right = b[b_at + b_row * steps[:, None] + np.arange(columns)]
+    for r in range(rows):
+        first = start[start_at + r * start_row :][:columns] if start_row >= 0 else 0
+        c[c_at + r * c_row : c_at + r * c_row + columns] = left[r] @ right + first
+
+
+@vector_intrinsic(_tile)
+def tile(
+    typing, rows, vectors, c, c_at, c_row, start, start_at, start_row, a, a_at, a_row, a_step, b, b_at, b_row, depth, columns
+):
+    """c[r, n] = start[r, n] + sum over k < depth of a[r, k] * b[k, n], for r < rows and n < columns.
+
+    rows, vectors: literal numbers; columns <= vectors * lanes. Arrays have one dimension: c[r, n] is c[c_at + r*c_row + n],
+    start[r, n] is start[start_at + r*start_row + n] (start_row = 0: the same row for all, start_row = -1: zeros),
+    a[r, k] is a[a_at + r*a_row + k*a_step], b[k, n] is b[b_at + k*b_row + n]. Sums run in the order of k.
+    """
+    count, wide = rows.literal_value, vectors.literal_value
+    numbers = types.intp
+    arguments = (rows, vectors, c, numbers, numbers, start, numbers, numbers, a, *(numbers,) * 3, b, *(numbers,) * 4)
+
+    def generate(context, builder, sig, args):
+        vector = vector_type(c.dtype)
+        _, _, c_, c_at, c_row, start_, start_at, start_row, a_, a_at, a_row, a_step, b_, b_at, b_row, depth, columns = args
+        addresses = [
+            pointer(context, builder, kind, array, at)
+            for kind, array, at in ((c, c_, c_at), (start, start_, start_at), (a, a_, a_at), (b, b_, b_at))
+        ]
+        steps = c_row, start_row, a_row, a_step, b_row
+        full = builder.icmp_signed("==", columns, INDEX(wide * vector.count))
+        with builder.if_else(full) as (whole, tail):
+            with whole:
+                _rows(builder, vector, count, wide, addresses, steps, depth, None)
+            with tail:
+                masks = [emit_mask(builder, builder.sub(columns, INDEX(v * vector.count)), vector) for v in range(wide)]
+                _rows(builder, vector, count, wide, addresses, steps, depth, masks)
+        return context.get_dummy_value()
+
+    return types.void(*arguments), generate
+
+
+def _rows(builder, vector, count, wide, addresses, steps, depth, masks) -> None:
+    """As many rows at a time as there are registers for."""
+    most = (_machine.registers() - 1 - wide) // wide
+    parts = -(-count // most)
+    for part in range(parts):
+        first, last = count * part // parts, count * (part + 1) // parts
+        c, start, a, b = addresses
+        c_row, start_row, a_row, a_step, b_row = steps
+
+        def moved(address, step, by=first):
+            return builder.gep(address, [builder.mul(step, INDEX(by))])
+
+        moved_addresses = moved(c, c_row), moved(start, start_row), moved(a, a_row), b
+        _part(builder, vector, last - first, wide, moved_addresses, steps, depth, masks)
+
+
+def _part(builder, vector, rows, wide, addresses, steps, depth, masks) -> None:
+    """The loop over k. What it sums is carried from one iteration to the next in phi nodes, which become registers."""
+    c, start, a, b = addresses
+    c_row, start_row, a_row, a_step, b_row = steps
+    masks = masks or [None] * wide
+    places = [(r, v) for r in range(rows) for v in range(wide)]
+
+    def row(address, step, r, v):
+        return builder.gep(address, [builder.add(builder.mul(step, INDEX(r)), INDEX(v * vector.count))])
+
+    zero = ir.Constant(vector, [0.0] * vector.count)
+    before = builder.block
+    started, begin, loop, end = (builder.append_basic_block(name) for name in ("started", "begin", "loop", "end"))
+    builder.cbranch(builder.icmp_signed("<", start_row, INDEX(0)), begin, started)
+    builder.position_at_end(started)
+    given = [emit_load(builder, row(start, start_row, r, v), vector, masks[v]) for r, v in places]
+    builder.branch(begin)
+    builder.position_at_end(begin)
+    first = [_phi(builder, vector, ((zero, before), (value, started))) for value in given]
+    offsets = [builder.mul(a_row, INDEX(r)) for r in range(rows)]
+    builder.cbranch(builder.icmp_signed("<", INDEX(0), depth), loop, end)
+
+    builder.position_at_end(loop)
+    k, a_k, b_k = (_phi(builder, value.type, ((value, begin),)) for value in (INDEX(0), a, b))
+    sums = [_phi(builder, vector, ((value, begin),)) for value in first]
+    right = [emit_load(builder, builder.gep(b_k, [INDEX(v * vector.count)]), vector, masks[v]) for v in range(wide)]
+    left = [emit_fill(builder, builder.load(builder.gep(a_k, [offset])), vector) for offset in offsets]
+    new = [emit_fma(builder, left[r], right[v], total) for (r, v), total in zip(places, sums, strict=True)]
+    next_k = builder.add(k, INDEX(1))
+    nexts = [next_k, builder.gep(a_k, [a_step]), builder.gep(b_k, [b_row]), *new]
+    for phi, value in zip((k, a_k, b_k, *sums), nexts, strict=True):
+        phi.add_incoming(value, loop)
+    builder.cbranch(builder.icmp_signed("<", next_k, depth), loop, end)
+
+    builder.position_at_end(end)
+    totals = [_phi(builder, vector, ((one, begin), (other, loop))) for one, other in zip(first, new, strict=True)]
+    for (r, v), total in zip(places, totals, strict=True):
+        emit_store(builder, total, row(c, c_row, r, v), masks[v])
+
+
+def _phi(builder, kind, incoming):
+    node = builder.phi(kind)
+    for value, block in incoming:
+        node.add_incoming(value, block)
+    return node

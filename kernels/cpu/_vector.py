@@ -1,0 +1,292 @@
+"""Vectors in kernels: a register full of numbers as one value.
+
+    v = load(x, at)                        # x[at : at + lanes(x)]
+    w = fma(v, fill(x, 2.0), load(y, at))  # v * 2 + y, rounded once
+    store(y, at, w + v)
+
+The compiler turns most loops into such code by itself. Written out it is where a loop has many streams of memory, whose
+independence the compiler cannot see. Arrays have one dimension and no gaps; ``at`` counts elements and is not checked; ``first``
+loads and stores touch only that many elements (a loaded vector holds zeros behind them).
+
+Without the compiler (NUMBA_DISABLE_JIT=1) a vector is a NumPy array.
+"""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+from llvmlite import ir
+from numba.core import config, types
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+from . import _machine
+from ._compiler import device_function
+
+__all__ = [
+    "clear",
+    "copy",
+    "fill",
+    "fma",
+    "lanes",
+    "load",
+    "load_first",
+    "select_positive",
+    "store",
+    "store_first",
+    "vector_intrinsic",
+]
+
+INDEX = ir.IntType(64)
+
+
+class Vector(types.Type):
+    """The Numba type of a register full of float32 or float64 numbers."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        super().__init__(name=f"vector({dtype})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, vector_type(fe_type.dtype))
+
+
+def element_type(dtype) -> ir.Type:
+    """LLVM's type of a float32 or float64 number."""
+    return ir.FloatType() if dtype == types.float32 else ir.DoubleType()
+
+
+def width_of(dtype) -> int:
+    """How many numbers of a Numba dtype a vector holds."""
+    return _machine.lanes(np.dtype(str(dtype)))
+
+
+def vector_type(dtype) -> ir.VectorType:
+    """LLVM's type of a vector."""
+    return ir.VectorType(element_type(dtype), width_of(dtype))
+
+
+def vector_intrinsic(emulation):
+    """Decorator of the code generator of an intrinsic; ``emulation`` does the same in plain Python, without the compiler."""
+
+    def decorate(function):
+        return emulation if config.DISABLE_JIT else intrinsic(prefer_literal=True)(function)
+
+    return decorate
+
+
+# ---- code generation -------------------------------------------------------------------------------------------------
+
+
+def pointer(context, builder, kind, array, at):
+    """The address of element ``at`` of an array."""
+    return builder.gep(context.make_array(kind)(context, builder, array).data, [at])
+
+
+def declared(builder, name: str, vector: ir.VectorType, result: ir.Type, arguments: list[ir.Type]):
+    """LLVM's intrinsic function for a type of vector."""
+    suffix = f"v{vector.count}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
+    kind = ir.FunctionType(result, arguments)
+    name = f"llvm.{name}.{suffix}" + (".p0" if "masked" in name else "")
+    return builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+
+
+def emit_load(builder, address, vector: ir.VectorType, mask=None):
+    """A vector from memory that need not be aligned."""
+    at = builder.bitcast(address, vector.as_pointer())
+    if mask is not None:
+        arguments = [vector.as_pointer(), ir.IntType(32), mask.type, vector]
+        function = declared(builder, "masked.load", vector, vector, arguments)
+        return builder.call(function, [at, ir.IntType(32)(_bytes(vector)), mask, ir.Constant(vector, [0.0] * vector.count)])
+    value = builder.load(at)
+    value.align = _bytes(vector)
+    return value
+
+
+def emit_store(builder, value, address, mask=None) -> None:
+    """A vector to memory that need not be aligned."""
+    vector = value.type
+    at = builder.bitcast(address, vector.as_pointer())
+    if mask is not None:
+        arguments = [vector, vector.as_pointer(), ir.IntType(32), mask.type]
+        function = declared(builder, "masked.store", vector, ir.VoidType(), arguments)
+        builder.call(function, [value, at, ir.IntType(32)(_bytes(vector)), mask])
+        return
+    builder.store(value, at).align = _bytes(vector)
+
+
+def emit_fill(builder, number, vector: ir.VectorType):
+    """The vector that holds ``number`` everywhere."""
+    undefined = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(undefined, number, ir.IntType(32)(0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count))
+
+
+def emit_mask(builder, count, vector: ir.VectorType):
+    """The mask of the first ``count`` lanes."""
+    numbers = ir.VectorType(ir.IntType(32), vector.count)
+    limit = emit_fill(builder, builder.trunc(count, ir.IntType(32)), numbers)
+    return builder.icmp_signed("<", ir.Constant(numbers, list(range(vector.count))), limit)
+
+
+def emit_fma(builder, x, y, z):
+    """x * y + z, rounded once where the processor can, and then always."""
+    if _machine.vector_features() & {"fma", "neon", "avx512f"}:
+        return builder.call(declared(builder, "fma", x.type, x.type, [x.type] * 3), [x, y, z])
+    return builder.fadd(builder.fmul(x, y), z)
+
+
+def _bytes(vector: ir.VectorType) -> int:
+    return 4 if isinstance(vector.element, ir.FloatType) else 8
+
+
+# ---- loads and stores ------------------------------------------------------------------------------------------------
+
+
+@vector_intrinsic(lambda x: _machine.lanes(x.dtype))
+def lanes(typing, x):
+    """How many numbers a vector of the elements of x holds."""
+
+    def generate(context, builder, sig, args):
+        return INDEX(width_of(x.dtype))
+
+    return types.intp(x), generate
+
+
+@vector_intrinsic(lambda x, at: x[at : at + _machine.lanes(x.dtype)].copy())
+def load(typing, x, at):
+    """The vector x[at], x[at + 1], ..."""
+
+    def generate(context, builder, sig, args):
+        return emit_load(builder, pointer(context, builder, x, *args), vector_type(x.dtype))
+
+    return Vector(x.dtype)(x, types.intp), generate
+
+
+def _load_first(x, at, count):
+    result = np.zeros(_machine.lanes(x.dtype), x.dtype)
+    result[: max(count, 0)] = x[at : at + max(count, 0)]
+    return result
+
+
+@vector_intrinsic(_load_first)
+def load_first(typing, x, at, count):
+    """The vector of x[at : at + count] and zeros."""
+
+    def generate(context, builder, sig, args):
+        vector = vector_type(x.dtype)
+        mask = emit_mask(builder, args[2], vector)
+        return emit_load(builder, pointer(context, builder, x, *args[:2]), vector, mask)
+
+    return Vector(x.dtype)(x, types.intp, types.intp), generate
+
+
+def _store(x, at, value):
+    x[at : at + len(value)] = value
+
+
+@vector_intrinsic(_store)
+def store(typing, x, at, value):
+    """x[at], x[at + 1], ... = value."""
+
+    def generate(context, builder, sig, args):
+        emit_store(builder, args[2], pointer(context, builder, x, *args[:2]))
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp, value), generate
+
+
+def _store_first(x, at, value, count):
+    x[at : at + max(count, 0)] = value[: max(count, 0)]
+
+
+@vector_intrinsic(_store_first)
+def store_first(typing, x, at, value, count):
+    """x[at : at + count] = the first elements of value."""
+
+    def generate(context, builder, sig, args):
+        mask = emit_mask(builder, args[3], args[2].type)
+        emit_store(builder, args[2], pointer(context, builder, x, *args[:2]), mask)
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp, value, types.intp), generate
+
+
+# ---- arithmetic ------------------------------------------------------------------------------------------------------
+
+
+@vector_intrinsic(lambda x, number: np.full(_machine.lanes(x.dtype), number, x.dtype))
+def fill(typing, x, number):
+    """The vector that holds ``number`` everywhere, for elements like those of the array x."""
+
+    def generate(context, builder, sig, args):
+        return emit_fill(builder, context.cast(builder, args[1], sig.args[1], x.dtype), vector_type(x.dtype))
+
+    return Vector(x.dtype)(x, types.unliteral(number)), generate
+
+
+@vector_intrinsic(lambda x, y, z: x * y + z)
+def fma(typing, x, y, z):
+    """x * y + z."""
+
+    def generate(context, builder, sig, args):
+        return emit_fma(builder, *args)
+
+    return x(x, x, x), generate
+
+
+@vector_intrinsic(lambda x, y: np.where(y <= 0, x.dtype.type(0), x))
+def select_positive(typing, x, y):
+    """x where y > 0 or y is NaN, else 0: what a ReLU lets through, or its gradient."""
+
+    def generate(context, builder, sig, args):
+        zero = ir.Constant(args[0].type, [0.0] * args[0].type.count)
+        return builder.select(builder.fcmp_ordered("<=", args[1], zero), zero, args[0])
+
+    return x(x, x), generate
+
+
+def _arithmetic(symbol, instruction: str) -> None:
+    @infer_global(symbol)
+    class _Typing(AbstractTemplate):
+        def generic(self, args, kws):
+            if len(args) == 2 and isinstance(args[0], Vector) and args[0] == args[1]:
+                return signature(args[0], *args)
+            return None
+
+    @lower_builtin(symbol, Vector, Vector)
+    def _lower(context, builder, sig, args):
+        return getattr(builder, instruction)(*args)
+
+
+for _symbol, _instruction in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"), (operator.truediv, "fdiv")):
+    _arithmetic(_symbol, _instruction)
+
+
+# ---- pieces of memory ------------------------------------------------------------------------------------------------
+
+
+@device_function(reassociate=False, inline=True)
+def copy(source, start, target, at, size):
+    """target[at : at + size] = source[start : start + size]."""
+    step = lanes(source)
+    whole = size - size % step
+    for k in range(0, whole, step):
+        store(target, at + k, load(source, start + k))
+    if whole < size:
+        store_first(target, at + whole, load_first(source, start + whole, size - whole), size - whole)
+
+
+@device_function(reassociate=False, inline=True)
+def clear(target, at, size):
+    """target[at : at + size] = 0."""
+    step = lanes(target)
+    whole = size - size % step
+    for k in range(0, whole, step):
+        store(target, at + k, fill(target, 0.0))
+    if whole < size:
+        store_first(target, at + whole, fill(target, 0.0), size - whole)
