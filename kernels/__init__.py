@@ -29,7 +29,7 @@ def for_array(x) -> ModuleType:
 
 def _find(kind: type) -> ModuleType:
     library = kind.__module__.split(".")[0]
-    if issubclass(kind, np.ndarray):
+    if issubclass(kind, (np.ndarray, np.generic)):  # a generic is what NumPy makes of arrays without dimensions
         choice = os.environ.get("MINIGRAD_KERNELS", "cpu")
         if choice not in ("cpu", "reference"):
             raise ValueError(f'MINIGRAD_KERNELS must be "cpu" or "reference", got {choice!r}')

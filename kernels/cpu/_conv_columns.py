@@ -195,20 +195,24 @@ def fill_columns(x, columns, row, first, count, channel, c_group, channels, tap,
                 into = (r + begin - q) * row + i * tw * c_group
                 _copy_rows(x, seen, sx * channels, columns, into, row, end - begin, tw * c_group, 0 <= line < h)
         for pixel in range(q, q + run):
-            if begin <= pixel < end:
-                continue
-            i, j, into = tap // tw, tap % tw, (r + pixel - q) * row
-            for t in range(taps):
-                line, column = p * sy + y0 + i * dy, pixel * sx + x0 + j * dx
-                at = ((image * h + line) * w + column) * channels + channel
-                if 0 <= line < h and 0 <= column < w:
-                    for k in range(np.uintp(c_group)):
-                        columns[np.uintp(into + t * c_group) + k] = x[np.uintp(at) + k]
-                else:
-                    clear(columns, into + t * c_group, c_group)
-                j += 1
-                if j == tw:
-                    i, j = i + 1, 0
+            into, left = (r + pixel - q) * row, pixel * sx + x0
+            if in_one_piece and not begin <= pixel < end:
+                before, after = min(tw, max(0, -left)), min(tw, max(0, left + tw - w))
+                for i in range(th):
+                    line, at = p * sy + y0 + i * dy, into + i * tw * c_group
+                    seen = max(0, tw - before - after) if 0 <= line < h else 0
+                    clear(columns, at, before * c_group)
+                    copy(x, ((image * h + line) * w + left + before) * channels, columns, at + before * c_group, seen * c_group)
+                    clear(columns, at + (before + seen) * c_group, (tw - before - seen) * c_group)
+            elif not in_one_piece:
+                i, j = tap // tw, tap % tw
+                for t in range(taps):
+                    line, column = p * sy + y0 + i * dy, left + j * dx
+                    at = ((image * h + line) * w + column) * channels + channel
+                    _copy_rows(x, at, 0, columns, into + t * c_group, row, 1, c_group, 0 <= line < h and 0 <= column < w)
+                    j += 1
+                    if j == tw:
+                        i, j = i + 1, 0
         r += run
 
 

@@ -53,32 +53,36 @@ def pack(filters: Filters) -> np.ndarray:
     f = filters
     width = panel_width(f.outputs, f.values.dtype)
     panels = -(-f.outputs // width)
-    packed = empty((f.groups * panels, len(f.taps) * f.inputs, width), f.values.dtype)
-    _pack(f.values, f.taps, packed, panels, f.outputs, f.inputs, f.group_step, f.output_step, f.input_step, work=2 * packed.size)
+    packed = empty((f.groups * panels, len(f.taps) * f.inputs * width), f.values.dtype)
+    steps = f.group_step, f.output_step, f.input_step
+    _pack(f.values, f.taps, packed, panels, width, f.outputs, f.inputs, *steps, work=2 * packed.size)
     return packed.reshape(f.groups, panels, -1, width)
 
 
 @kernel
-def _pack(values, taps, packed, panels, outputs, inputs, group_step, output_step, input_step):
+def _pack(values, taps, packed, panels, width, outputs, inputs, group_step, output_step, input_step):
     for index in prange(packed.shape[0]):
-        width = packed.shape[2]
         first = index % panels * width
         count = min(width, outputs - first)
         at = index // panels * group_step + first * output_step
         for start in range(0, inputs, 16):  # few enough to stay in the first-level cache
-            for o in range(count):
-                _pack_row(values, at + o * output_step, taps, packed[index], o, start, min(inputs, start + 16), inputs, input_step)
-            for o in range(count, width):
-                for t in range(taps.size):
-                    for c in range(start, min(inputs, start + 16)):
-                        packed[index, t * inputs + c, o] = 0
+            _pack_part(values, at, taps, packed[index], width, count, start, min(inputs, start + 16), inputs, output_step, input_step)
 
 
-@device_function(reassociate=False, inline=True)
-def _pack_row(values, at, taps, panel, o, start, stop, inputs, input_step):
-    for c in range(start, stop):
+@device_function(reassociate=False)
+def _pack_part(values, at, taps, panel, width, count, start, stop, inputs, output_step, input_step):
+    """Some inputs of a panel. Indices are unsigned: a signed one could count from the end, which would have to be checked."""
+    along, row = np.uintp(input_step), np.uintp(width)
+    for o in range(count):
         for t in range(taps.size):
-            panel[t * inputs + c, o] = values[at + c * input_step + taps[t]]
+            source, target = np.uintp(at + o * output_step + taps[t] + start * input_step), np.uintp((t * inputs + start) * width + o)
+            for c in range(np.uintp(stop - start)):
+                panel[target + c * row] = values[source + c * along]
+    for o in range(count, width):
+        for t in range(taps.size):
+            target = np.uintp((t * inputs + start) * width + o)
+            for c in range(np.uintp(stop - start)):
+                panel[target + c * row] = 0
 
 
 @device_function(reassociate=False)

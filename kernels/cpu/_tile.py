@@ -34,7 +34,8 @@ def tile(
 
     rows, vectors: literal numbers; columns <= vectors * lanes. Arrays have one dimension: c[r, n] is c[c_at + r*c_row + n],
     start[r, n] is start[start_at + r*start_row + n] (start_row = 0: the same row for all, start_row = -1: zeros),
-    a[r, k] is a[a_at + r*a_row + k*a_step], b[k, n] is b[b_at + k*b_row + n]. Sums run in the order of k.
+    a[r, k] is a[a_at + r*a_row + k*a_step], b[k, n] is b[b_at + k*b_row + n]. Sums run in the order of k; the start is added last,
+    so that a long sum that is made of parts rounds like the sum of its parts.
     """
     count, wide = rows.literal_value, vectors.literal_value
     numbers = types.intp
@@ -87,20 +88,13 @@ def _part(builder, vector, rows, wide, addresses, steps, depth, masks) -> None:
         return builder.gep(address, [builder.add(builder.mul(step, INDEX(r)), INDEX(v * vector.count))])
 
     zero = ir.Constant(vector, [0.0] * vector.count)
-    before = builder.block
-    started, begin, loop, end = (builder.append_basic_block(name) for name in ("started", "begin", "loop", "end"))
-    builder.cbranch(builder.icmp_signed("<", start_row, INDEX(0)), begin, started)
-    builder.position_at_end(started)
-    given = [emit_load(builder, row(start, start_row, r, v), vector, masks[v]) for r, v in places]
-    builder.branch(begin)
-    builder.position_at_end(begin)
-    first = [_phi(builder, vector, ((zero, before), (value, started))) for value in given]
     offsets = [builder.mul(a_row, INDEX(r)) for r in range(rows)]
+    begin, loop, end, more, done = builder.block, *(builder.append_basic_block(name) for name in ("loop", "end", "more", "done"))
     builder.cbranch(builder.icmp_signed("<", INDEX(0), depth), loop, end)
 
     builder.position_at_end(loop)
     k, a_k, b_k = (_phi(builder, value.type, ((value, begin),)) for value in (INDEX(0), a, b))
-    sums = [_phi(builder, vector, ((value, begin),)) for value in first]
+    sums = [_phi(builder, vector, ((zero, begin),)) for _ in places]
     right = [emit_load(builder, builder.gep(b_k, [INDEX(v * vector.count)]), vector, masks[v]) for v in range(wide)]
     left = [emit_fill(builder, builder.load(builder.gep(a_k, [offset])), vector) for offset in offsets]
     new = [emit_fma(builder, left[r], right[v], total) for (r, v), total in zip(places, sums, strict=True)]
@@ -111,9 +105,16 @@ def _part(builder, vector, rows, wide, addresses, steps, depth, masks) -> None:
     builder.cbranch(builder.icmp_signed("<", next_k, depth), loop, end)
 
     builder.position_at_end(end)
-    totals = [_phi(builder, vector, ((one, begin), (other, loop))) for one, other in zip(first, new, strict=True)]
-    for (r, v), total in zip(places, totals, strict=True):
-        emit_store(builder, total, row(c, c_row, r, v), masks[v])
+    totals = [_phi(builder, vector, ((zero, begin), (value, loop))) for value in new]
+    builder.cbranch(builder.icmp_signed("<", start_row, INDEX(0)), done, more)
+    builder.position_at_end(more)
+    given = [emit_load(builder, row(start, start_row, r, v), vector, masks[v]) for r, v in places]
+    greater = [builder.fadd(total, value) for total, value in zip(totals, given, strict=True)]
+    builder.branch(done)
+    builder.position_at_end(done)
+    results = [_phi(builder, vector, ((one, end), (other, more))) for one, other in zip(totals, greater, strict=True)]
+    for (r, v), result in zip(places, results, strict=True):
+        emit_store(builder, result, row(c, c_row, r, v), masks[v])
 
 
 def _phi(builder, kind, incoming):

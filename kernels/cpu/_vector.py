@@ -35,6 +35,7 @@ __all__ = [
     "select_positive",
     "store",
     "store_first",
+    "total_of",
     "vector_intrinsic",
 ]
 
@@ -248,6 +249,29 @@ def select_positive(typing, x, y):
         return builder.select(builder.fcmp_ordered("<=", args[1], zero), zero, args[0])
 
     return x(x, x), generate
+
+
+def _total_of(x):
+    while len(x) > 1:
+        x = x[: len(x) // 2] + x[len(x) // 2 :]
+    return x[0]
+
+
+@vector_intrinsic(_total_of)
+def total_of(typing, x):
+    """The sum of the elements of a vector: of its halves, of the halves of that, and so on."""
+
+    def generate(context, builder, sig, args):
+        value, undefined = args[0], ir.Constant(args[0].type, ir.Undefined)
+        half = value.type.count // 2
+        while half:
+            order = [k + half if k < half else k for k in range(value.type.count)]
+            moved = builder.shuffle_vector(value, undefined, ir.Constant(ir.VectorType(ir.IntType(32), len(order)), order))
+            value = builder.fadd(value, moved)
+            half //= 2
+        return builder.extract_element(value, ir.IntType(32)(0))
+
+    return x.dtype(x), generate
 
 
 def _arithmetic(symbol, instruction: str) -> None:

@@ -40,6 +40,7 @@ from .pooling import (
     max_pool2d_backward,
     max_pool2d_forward,
 )
+from .product import matmul
 from .resize import (
     upsample_bilinear2d_backward,
     upsample_bilinear2d_forward,
@@ -76,6 +77,7 @@ __all__ = [
     "avg_pool2d_forward",
     "max_pool2d_backward",
     "max_pool2d_forward",
+    "matmul",
     "upsample_bilinear2d_backward",
     "upsample_bilinear2d_forward",
     "upsample_nearest2d_backward",

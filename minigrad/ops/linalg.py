@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from minigrad.device import array_module
+from minigrad.kernels import for_array
 from minigrad.ops._base import check_devices, check_dtypes, check_tensor, data_of, op, quiet, record, unbroadcast
 from minigrad.tensor import Tensor
 
@@ -64,9 +66,9 @@ def matmul(x: Tensor, other: Tensor) -> Tensor:
             gx = unbroadcast(_product(gy, b.swapaxes(-1, -2)), a.shape).reshape(x_shape)
         if needs_other:
             if b.ndim == 2 and a.ndim > 2:  # one large product instead of many small ones and a sum
-                gother = a.reshape(-1, a.shape[-1]).T @ gy.reshape(-1, gy.shape[-1])
+                gother = _product(a.reshape(-1, a.shape[-1]).T, gy.reshape(-1, gy.shape[-1]))
             else:
-                gother = unbroadcast(a.swapaxes(-1, -2) @ gy, b.shape)
+                gother = unbroadcast(_product(a.swapaxes(-1, -2), gy), b.shape)
             gother = gother.reshape(other_shape)
         return gx, gother
 
@@ -75,9 +77,15 @@ def matmul(x: Tensor, other: Tensor) -> Tensor:
 
 def _product(a, b):
     """a @ b for arrays of at least two dimensions; (..., n, k) @ (k, m) as one product of (... * n, k) and (k, m)."""
-    if a.ndim > 2 and b.ndim == 2:
-        return (a.reshape(-1, a.shape[-1]) @ b).reshape(*a.shape[:-1], b.shape[-1])
-    return a @ b
+    if a.dtype.kind != "f" or a.dtype.itemsize < 4 or not a.size or not b.size:
+        return a @ b
+    kernels = for_array(a)
+    if b.ndim == 2:
+        return kernels.matmul(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
+    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    library = array_module(a)
+    stacks = (library.broadcast_to(x, lead + x.shape[-2:]).reshape(-1, *x.shape[-2:]) for x in (a, b))
+    return kernels.matmul(*stacks).reshape(*lead, a.shape[-2], b.shape[-1])
 
 
 @op
@@ -134,17 +142,16 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     _check_linear(x, weight, bias)
     a, w, b = x.data, weight.data, data_of(bias)
     rows = a.reshape(-1, a.shape[-1])  # (M, in)
-    y = rows @ w.T
-    if b is not None:
-        y += b
+    kernels = for_array(a)
+    y = kernels.matmul(rows, w.T, b)
     needs_x, needs_w, needs_b = x.requires_grad, weight.requires_grad, bias is not None and bias.requires_grad
     x_shape = x.shape
 
     def backward(gy):
         gy = gy.reshape(-1, gy.shape[-1])  # (M, out)
-        gx = (gy @ w).reshape(x_shape) if needs_x else None
-        gw = gy.T @ rows if needs_w else None
-        gb = gy.sum(axis=0, dtype=np.float64).astype(gy.dtype) if needs_b else None
+        gx = kernels.matmul(gy, w).reshape(x_shape) if needs_x else None
+        gw = kernels.matmul(gy.T, rows) if needs_w else None
+        gb = kernels.conv2d_backward_bias(gy[:, :, None, None]) if needs_b else None
         return gx, gw, gb
 
     saves = (x if needs_w else None, weight if needs_x else None)

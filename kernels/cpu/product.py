@@ -1,0 +1,117 @@
+"""Matrix products. See ``kernels/reference/product.py``, and ``_product.py`` for how they are computed.
+
+The matrix on the right is used where it is if its rows are contiguous, else its panels are packed first. Products with few rows
+read every number of the right matrix once and are as fast as the memory: they are sums along its columns or rows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._buffers import empty
+from ._compiler import device_function, kernel, prange
+from ._product import Filters, multiply, pack, panel_width
+from ._threads import get_num_threads
+from ._vector import fill, fma, lanes, load, load_first, total_of
+
+__all__ = ["matmul"]
+
+FEW = 4  # rows up to which a product with a transposed matrix is made of inner products
+ROWS = 96  # rows of a task
+DEPTH = 512  # terms that are summed at a time: sums of parts round less than one long sum, and the parts stay in the cache
+
+
+def matmul(x: np.ndarray, y: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+    """See reference."""
+    if x.ndim == 2:
+        z = empty((x.shape[0], y.shape[1]), x.dtype)
+        if z.size:
+            _product(x, y, bias, z)
+        return z
+    z = empty((*x.shape[:2], y.shape[2]), x.dtype)
+    for first, second, total in zip(x, y, z, strict=True):
+        if total.size:
+            _product(first, second, bias, total)
+    return z
+
+
+def _product(x, y, bias, z) -> None:
+    """Fill z (M, N)."""
+    (m, depth), n = x.shape, y.shape[1]
+    size = x.itemsize
+    if depth and (x.strides[0] % size or x.strides[1] % size or min(x.strides) < 0):
+        x = np.ascontiguousarray(x)
+    start = np.zeros(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
+    transposed = y.strides[0] == size and y.T.flags.c_contiguous
+    if transposed and m <= FEW:
+        _inner_products(np.ascontiguousarray(x), y.T, start, z, work=m * n * depth // 4)
+        return
+    width = panel_width(n, x.dtype)
+    panels = -(-n // width)
+    if y.flags.c_contiguous:
+        packed, panel_step, row = y.reshape(-1), width, n
+    else:
+        values = y.T if transposed else np.ascontiguousarray(y.T)
+        f = Filters(values.reshape(-1), 1, n, depth, n * depth, depth, 1, np.zeros(1, np.int64))
+        packed, panel_step, row = pack(f).reshape(-1), depth * width, width
+    threads = get_num_threads()
+    blocks = -(-m // ROWS)
+    blocks = blocks if blocks >= threads else min(-(-m // 12), threads)
+    parts = 1 if blocks >= threads else min(panels, -(-threads // blocks))
+    sizes = m, n, depth, blocks, parts, panels, width
+    steps = x.strides[0] // size, x.strides[1] // size, panel_step, row
+    _multiply(_memory(x), packed, start, z.reshape(-1), sizes, steps, min(threads, blocks * parts), work=m * n * depth // 8)
+
+
+def _memory(x) -> np.ndarray:
+    """The memory of a matrix with positive strides as a vector, from its first element to its last."""
+    span = sum((length - 1) * stride for length, stride in zip(x.shape, x.strides, strict=True)) // x.itemsize + 1
+    return np.lib.stride_tricks.as_strided(x, (span,), (x.itemsize,)) if x.size else x.reshape(-1)
+
+
+@kernel(reassociate=False)
+def _multiply(x, packed, bias, z, sizes, steps, workers):
+    for worker in prange(workers):
+        m, n, depth, blocks, parts, panels, width = sizes
+        for task in range(worker * blocks * parts // workers, (worker + 1) * blocks * parts // workers):
+            block, part = task // parts, task % parts
+            first, last = m * block // blocks, m * (block + 1) // blocks
+            _multiply_block(x, packed, bias, z, first, last, panels * part // parts, panels * (part + 1) // parts, sizes, steps)
+
+
+@device_function(reassociate=False)
+def _multiply_block(x, packed, bias, z, first, last, begin, end, sizes, steps):
+    _, n, depth, _, _, _, width = sizes
+    x_row, x_step, panel_step, row = steps
+    start_row = 0 if bias.size else -1
+    for panel in range(begin, end):
+        at, seen, columns = panel * width, first * x_row, min(width, n - panel * width)
+        part = min(depth, DEPTH)
+        multiply(*(z, first * n + at, n, bias, at, start_row), x, seen, x_row, x_step, packed, panel * panel_step, row, last - first, part, columns)
+        for k in range(DEPTH, depth, DEPTH):
+            into, used = (z, first * n + at, n, z, first * n + at, n), panel * panel_step + k * row
+            multiply(*into, x, seen + k * x_step, x_row, x_step, packed, used, row, last - first, min(DEPTH, depth - k), columns)
+
+
+@kernel(reassociate=False)
+def _inner_products(x, y, bias, z):
+    for column in prange(z.shape[1]):
+        for row in range(z.shape[0]):
+            total = _inner_product(x[row], y[column])
+            z[row, column] = total + bias[column] if bias.size else total
+
+
+@device_function(reassociate=False, inline=True)
+def _inner_product(x, y):
+    """Four vectors of partial sums, so that none waits for another."""
+    step = lanes(x)
+    t0, t1, t2, t3 = fill(x, 0.0), fill(x, 0.0), fill(x, 0.0), fill(x, 0.0)
+    whole = x.size - x.size % (4 * step)
+    for k in range(0, whole, 4 * step):
+        t0 = fma(load(x, k), load(y, k), t0)
+        t1 = fma(load(x, k + step), load(y, k + step), t1)
+        t2 = fma(load(x, k + 2 * step), load(y, k + 2 * step), t2)
+        t3 = fma(load(x, k + 3 * step), load(y, k + 3 * step), t3)
+    for k in range(whole, x.size, step):
+        t0 = fma(load_first(x, k, x.size - k), load_first(y, k, x.size - k), t0)
+    return total_of((t0 + t1) + (t2 + t3))
