@@ -34,6 +34,7 @@ __all__ = ["sweep", "weight_gradient"]
 
 CACHE = 192 * 1024  # numbers in the transformed inputs of a block of tiles and in one panel of its outputs, at most
 SLICE = 64  # inputs whose weights are transformed at a time, where not all are first
+RUN = 8  # tiles of a line whose pixels are looked up together, at most
 FEWEST = 24  # tiles of a block, below which the inputs are transformed for all tiles first
 CHANNELS = 128  # channels on either side of a task of the weight gradient, at most
 FEW = 48 * 48  # products of channels up to which all 36 sums of a task stay in the cache
@@ -58,7 +59,7 @@ def sweep(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.ndarra
     workers = min(threads, blocks * panels if apart else blocks)
     inputs = empty((blocks if apart else workers, 36 * (block * row + step)), x.dtype)  # a little more than they need,
     products = empty((workers, 36 * (block * width + step)), x.dtype)  # so that the 36 do not share cache sets
-    scratch = empty((len(inputs), 36 * (row + step)), x.dtype)
+    scratch = empty((len(inputs), 6 * (4 * min(RUN, wide) + 2) * row + 36 * step), x.dtype)
     sizes = tiles, block, blocks, high, wide, row, panels, width, f.inputs, f.outputs
     work = tiles * 36 * f.inputs * f.outputs // 8
     if apart:
@@ -92,7 +93,7 @@ def weight_gradient(gy: np.ndarray, x: np.ndarray, groups: int, s: Sweep) -> np.
     inputs = empty((workers, places * (block * c_part + step)), x.dtype)
     outputs = empty((workers, places * (block * o_part + step)), x.dtype)
     products = empty((workers, places * o_part * c_part), x.dtype)
-    patches = empty((workers, 36 * (max(o_part, c_part) + step)), x.dtype)
+    patches = empty((workers, 6 * (4 * min(RUN, wide) + 2) * max(o_part, c_part) + 36 * step), x.dtype)
     sums = empty((tasks, 9 * o_part * c_part), x.dtype)
     sizes = tiles, block, ranges, high, wide, o, c, o_parts, c_parts, o_part, c_part, places
     scratch, work = (inputs, outputs, products, patches), tiles * 36 * o * c // 8
@@ -229,47 +230,53 @@ def _multiply_slice(inputs, weights, products, index, start, number, sizes):
 @device_function(reassociate=False)
 def _transform_block(x, inputs, scratch, index, sizes, s):
     tiles, block, _, high, wide, row, _, _, channels, _ = sizes
-    step = inputs.size // 36
-    for t in range(min(block, tiles - index * block)):
+    step, count, t = inputs.size // 36, min(block, tiles - index * block), 0
+    while t < count:
         tile = index * block + t
         image, p, q = tile // (high * wide), tile // wide % high, tile % wide
+        run = min(RUN, min(wide - q, count - t))  # neighbours, whose pixels are looked up together
         corner = image, 4 * p + s[12], 4 * q + s[13], s[0], s[1], channels
-        if _is_inside(corner, 6) and row == channels:
-            first = ((image * s[0] + corner[1]) * s[1] + corner[2]) * channels
-            _transform_tile(x, first, channels, s[1] * channels, row, inputs, t * row, step, scratch)
-        else:
-            copy_patch(x, corner, 6, 0, channels, scratch, row)
-            _transform_tile(scratch, 0, row, 6 * row, row, inputs, t * row, step, scratch)
+        seen, first, pixel, line = _run_of_pixels(x, corner, 6, 4 * run + 2, 0, channels, scratch, row)
+        for k in range(run):
+            _transform_tile(seen, first + 4 * k * pixel, pixel, line, row, inputs, (t + k) * row, step, scratch)
+        t += run
 
 
 @device_function(reassociate=False, inline=True)
-def _is_inside(corner, size):
-    _, top, left, h, w, _ = corner
-    return top >= 0 and left >= 0 and top + size <= h and left + size <= w
+def _run_of_pixels(x, corner, lines, columns, channel, count, scratch, row):
+    """Where lines * columns pixels from a corner on are found: (array, first place, steps to the next pixel and line).
+
+    In x itself, or as a copy in scratch where some of them lie outside the image (0 there) or the channels are no whole vectors.
+    """
+    image, top, left, h, w, channels = corner
+    if top >= 0 and left >= 0 and top + lines <= h and left + columns <= w and count == row:
+        return x, ((image * h + top) * w + left) * channels + channel, channels, w * channels
+    _copy_pixels(x, corner, lines, columns, channel, count, scratch, row)
+    return scratch, 0, row, columns * row
 
 
 @device_function(reassociate=False)
-def copy_patch(x, corner, size, channel, count, patch, row):
-    """patch[(i size + j) row + c] = pixel (i, j) of size * size pixels from a corner on; 0 outside the image and from ``count`` on."""
+def _copy_pixels(x, corner, lines, columns, channel, count, scratch, row):
+    """scratch[(i columns + j) row + c] = pixel (i, j) from a corner on; 0 outside the image and from channel ``count`` on."""
     image, top, left, h, w, channels = corner
-    if count == channels == row:  # a line of the patch is one piece of memory
-        before, after = min(size, max(0, -left)), min(size, max(0, left + size - w))
-        for i in range(size):
-            at, stop = i * size * row, (i + 1) * size * row
-            if 0 <= top + i < h and before + after < size:
-                first = ((image * h + top + i) * w + left + before) * channels
-                clear(patch, at, before * row)
-                copy(x, first, patch, at + before * row, (size - before - after) * row)
-                clear(patch, stop - after * row, after * row)
-            else:
-                clear(patch, at, size * row)
-        return
-    for i in range(size):
-        for j in range(size):
-            at = (i * size + j) * row
-            seen = count if 0 <= top + i < h and 0 <= left + j < w else 0
-            copy(x, ((image * h + top + i) * w + left + j) * channels + channel, patch, at, seen)
-            clear(patch, at + seen, row - seen)
+    before = min(columns, max(0, -left))
+    after = min(columns - before, max(0, left + columns - w))
+    for i in range(lines):
+        at = i * columns * row
+        seen = columns - before - after if 0 <= top + i < h else 0
+        first = ((image * h + top + i) * w + left + before) * channels + channel
+        if seen == 0:
+            clear(scratch, at, columns * row)
+            continue
+        clear(scratch, at, before * row)
+        clear(scratch, at + (before + seen) * row, after * row)
+        if count == channels == row:  # one piece of memory
+            copy(x, first, scratch, at + before * row, seen * row)
+        else:
+            for j in range(seen):
+                into = at + (before + j) * row
+                copy(x, first + j * channels, scratch, into, count)
+                clear(scratch, into + count, row - count)
 
 
 @device_function(reassociate=False)
@@ -369,41 +376,37 @@ def _sum_range(x, gy, rows, inputs, outputs, products, patch, sums, task, sizes,
     for i in range(36 // places):
         for begin in range(first, last, block):
             count = min(block, last - begin)
-            for t in range(count):
-                at = t * c_part, t * o_part
-                channels = first_o, number_o, first_c, number_c
-                _transform_pair(x, gy, rows, inputs, outputs, patch, begin + t, i, at, channels, sizes, s)
+            _transform_range(x, inputs, rows, patch, (begin, count, i), (6, s[12], s[13], s[0], s[1], c), (first_c, number_c, c_part), sizes)
+            _transform_range(gy, outputs, rows, patch, (begin, count, i), (4, 0, 0, s[4], s[5], o), (first_o, number_o, o_part), sizes)
             _multiply_places(inputs, outputs, products, count, begin == first, (number_o, number_c, o_part, c_part, places))
         for k in range(places // 6):
             _fold(products, 6 * k * o_part * c_part, sums, rows, i + k, number_o, number_c, o_part, c_part)
 
 
-@device_function(reassociate=False, inline=True)
-def _transform_pair(x, gy, rows, inputs, outputs, patch, tile, i, at, channels, sizes, s):
-    """The numbers B^T d B and A g A^T for the pixels d and the gradients g of a tile: all, or row i of them."""
-    first_o, number_o, first_c, number_c = channels
-    _, _, _, high, wide, o, c, _, _, _, _, places = sizes
-    image, p, q = tile // (high * wide), tile // wide % high, tile % wide
-    corner, step = (image, 4 * p + s[12], 4 * q + s[13], s[0], s[1], c), inputs.size // places
-    whole = -(-number_c // lanes(x)) * lanes(x)
-    seen, first, pixel, line = x, ((image * s[0] + corner[1]) * s[1] + corner[2]) * c + first_c, c, s[1] * c
-    if not _is_inside(corner, 6) or whole != number_c:
-        copy_patch(x, corner, 6, first_c, number_c, patch, whole)
-        seen, first, pixel, line = patch, 0, whole, 6 * whole
-    if places == 36:
-        _transform_tile(seen, first, pixel, line, whole, inputs, at[0], step, patch)
-    else:
-        _input_row(seen, first, pixel, line, whole, rows, i, inputs, at[0], step)
-    corner, step = (image, 4 * p, 4 * q, s[4], s[5], o), outputs.size // places
-    whole = -(-number_o // lanes(x)) * lanes(x)
-    seen, first, pixel, line = gy, ((image * s[4] + 4 * p) * s[5] + 4 * q) * o + first_o, o, s[5] * o
-    if not _is_inside(corner, 4) or whole != number_o:
-        copy_patch(gy, corner, 4, first_o, number_o, patch, whole)
-        seen, first, pixel, line = patch, 0, whole, 4 * whole
-    if places == 36:
-        _gradient_tile(seen, first, pixel, line, whole, outputs, at[1], step, patch)
-    else:
-        _gradient_row(seen, first, pixel, line, whole, rows, i, outputs, at[1], step)
+@device_function(reassociate=False)
+def _transform_range(x, numbers, rows, scratch, places, image_sizes, part, sizes):
+    """The numbers of a range of tiles, all or row i of them: of inputs (6x6 pixels a tile) or of gradients (4x4)."""
+    begin, count, i = places
+    size, top, left, h, w, channels = image_sizes
+    channel, number, row = part
+    _, _, _, high, wide, _, _, _, _, _, _, at_once = sizes
+    step, whole, t = numbers.size // at_once, -(-number // lanes(x)) * lanes(x), 0
+    while t < count:
+        image, p, q = (begin + t) // (high * wide), (begin + t) // wide % high, (begin + t) % wide
+        run = min(RUN, min(wide - q, count - t))
+        corner = image, 4 * p + top, 4 * q + left, h, w, channels
+        seen, first, pixel, line = _run_of_pixels(x, corner, size, 4 * run + size - 4, channel, number, scratch, whole)
+        for k in range(run):
+            start, at = first + 4 * k * pixel, (t + k) * row
+            if size == 6 and at_once == 36:
+                _transform_tile(seen, start, pixel, line, whole, numbers, at, step, scratch)
+            elif size == 6:
+                _input_row(seen, start, pixel, line, whole, rows, i, numbers, at, step)
+            elif at_once == 36:
+                _gradient_tile(seen, start, pixel, line, whole, numbers, at, step, scratch)
+            else:
+                _gradient_row(seen, start, pixel, line, whole, rows, i, numbers, at, step)
+        t += run
 
 
 @device_function(reassociate=False)

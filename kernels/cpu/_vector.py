@@ -207,11 +207,15 @@ def _store_first(x, at, value, count):
 
 @vector_intrinsic(_store_first)
 def store_first(typing, x, at, value, count):
-    """x[at : at + count] = the first elements of value."""
+    """x[at : at + count] = the first elements of value. Masked stores are slow on some processors, so whole vectors use none."""
 
     def generate(context, builder, sig, args):
-        mask = emit_mask(builder, args[3], args[2].type)
-        emit_store(builder, args[2], pointer(context, builder, x, *args[:2]), mask)
+        vector, address = args[2].type, pointer(context, builder, x, *args[:2])
+        with builder.if_else(builder.icmp_signed("<", args[3], INDEX(vector.count))) as (partial, whole):
+            with partial, builder.if_then(builder.icmp_signed("<", INDEX(0), args[3])):
+                emit_store(builder, args[2], address, emit_mask(builder, args[3], vector))
+            with whole:
+                emit_store(builder, args[2], address)
         return context.get_dummy_value()
 
     return types.void(x, types.intp, value, types.intp), generate

@@ -134,7 +134,7 @@ def col2im(columns: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     """See reference. One task for each line of pixels, which gathers what belongs to it."""
     g = geometry
     x = empty((g.n, g.h, g.w, g.c), columns.dtype)
-    totals = empty((g.n * g.h, g.c))
+    totals = empty((g.n * g.h, g.c), np.float64)
     columns = np.ascontiguousarray(columns).reshape(g.n, g.oh, g.ow, g.c, g.kh * g.kw)
     _col2im(columns, x, totals, tuple(forward_sweep(g)), work=columns.size)
     return x.transpose(0, 3, 1, 2)
