@@ -14,6 +14,7 @@ A geometry is checked when it is made, so that a kernel that receives one never 
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from dataclasses import dataclass
@@ -21,6 +22,20 @@ from dataclasses import dataclass
 import numpy as np
 
 __all__ = ["AdaptiveGeometry", "ConvGeometry", "PoolGeometry", "ResizeGeometry", "pair"]
+
+
+def _remembered(function):
+    """A class method whose results are kept: the same layers see the same shapes in every step."""
+    cached = functools.lru_cache(maxsize=1024, typed=True)(function)
+
+    @functools.wraps(function)
+    def call(cls, *args, **kwargs):
+        try:
+            return cached(cls, *args, **kwargs)
+        except TypeError:  # lists are no keys; and an error of the function itself comes again
+            return function(cls, *args, **kwargs)
+
+    return classmethod(call)
 
 
 def pair(value, name: str, minimum: int = 0) -> tuple[int, int]:
@@ -124,7 +139,7 @@ class ConvGeometry:
     oh: int
     ow: int
 
-    @classmethod
+    @_remembered
     def of(cls, x_shape, weight_shape, stride=1, padding=0, dilation=1, groups=1) -> ConvGeometry:
         """Geometry of ``conv2d`` for x (N, C, H, W) and weight (O, C/groups, kh, kw).
 
@@ -147,7 +162,7 @@ class ConvGeometry:
         ow = _output_size(w, kw, stride[1], pads[2], pads[3], dilation[1])
         return cls(n, c, h, w, o, kh, kw, *stride, *pads, *dilation, groups, oh, ow)
 
-    @classmethod
+    @_remembered
     def of_transposed(cls, x_shape, weight_shape, stride=1, padding=0, output_padding=0, dilation=1, groups=1) -> ConvGeometry:
         """Geometry of the convolution whose input gradient is ``conv_transpose2d``.
 
@@ -224,7 +239,7 @@ class PoolGeometry:
     count_include_pad: bool = True
     divisor: int = 0  # 0: divide by the size of the window
 
-    @classmethod
+    @_remembered
     def of(
         cls,
         x_shape,
@@ -279,7 +294,7 @@ class AdaptiveGeometry:
     oh: int
     ow: int
 
-    @classmethod
+    @_remembered
     def of(cls, x_shape, output_size) -> AdaptiveGeometry:
         """Geometry for x (N, C, H, W); an output size of None keeps the input's."""
         n, c, h, w = _check_image(x_shape)
@@ -328,7 +343,7 @@ class ResizeGeometry:
     scale_w: float
     align_corners: bool
 
-    @classmethod
+    @_remembered
     def of(cls, x_shape, size=None, scale_factor=None, align_corners=False) -> ResizeGeometry:
         """Geometry from exactly one of ``size`` (oh, ow) and ``scale_factor`` (one number or a pair)."""
         n, c, h, w = _check_image(x_shape)

@@ -16,6 +16,8 @@ ALGORITHMS: dict[str, Callable[[ConvGeometry], bool]] = {
     "direct": lambda g: g.c == g.groups > 1,
     # A quarter of the multiplications, where tiles of 4x4 pixels fit and the channels outweigh the transforms.
     "winograd": lambda g: _has_tiles(g) and min(g.c, g.o) >= 16 and min(g.oh, g.ow) > 2,
+    # No columns: the lines of the image are their own.
+    "lines": lambda g: g.groups == 1 and g.kh * g.kw * max(g.sh, g.sw) > 1 and g.ow >= 7 and g.c <= 128,
     # Columns for a few pixels at a time, times the weight.
     "im2col": lambda g: True,
 }
@@ -24,6 +26,7 @@ ALGORITHMS: dict[str, Callable[[ConvGeometry], bool]] = {
 POSSIBLE: dict[str, Callable[[ConvGeometry], bool]] = {
     "direct": lambda g: True,
     "winograd": lambda g: _has_tiles(g),
+    "lines": lambda g: g.groups == 1,
     "im2col": lambda g: True,
 }
 
@@ -39,8 +42,9 @@ _forced: ContextVar[str | None] = ContextVar("minigrad convolution algorithm", d
 def algorithm(name: str) -> Iterator[None]:
     """Compute every convolution of this thread by one algorithm: ``with algorithm("im2col"): ...``
 
-    Names: "direct" (loops over the window), "im2col" (columns for a few pixels at a time, then a product). Raises ValueError
-    for another name.
+    Names: "direct" (loops over the window), "winograd" (3x3 windows with stride 1), "lines" (products with the lines of the image,
+    one group), "im2col" (columns for a few pixels at a time, then a product). What an algorithm cannot compute is left to the
+    table. Raises ValueError for another name.
     """
     if name not in ALGORITHMS:
         raise ValueError(f"algorithm must be one of {', '.join(map(repr, ALGORITHMS))}, got {name!r}")

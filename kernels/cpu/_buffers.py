@@ -49,8 +49,7 @@ _clock = 0
 def empty(shape: tuple[int, ...], dtype) -> np.ndarray:
     """A new array of any content, as ``np.empty`` makes it."""
     global _clock
-    dtype = np.dtype(dtype)
-    size = math.prod(shape) * dtype.itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     if size < SMALLEST or not RELIABLE:
         return np.empty(shape, dtype)
     _clock += 1

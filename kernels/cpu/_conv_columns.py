@@ -17,7 +17,7 @@ from ._sweep import Sweep
 from ._threads import get_num_threads
 from ._vector import clear, copy, fill, lanes, load, load_first, store
 
-__all__ = ["sweep", "weight_gradient"]
+__all__ = ["add_ranges", "sweep", "weight_gradient"]
 
 BLOCK = 96 * 1024  # numbers in the columns of a block of pixels and in its outputs, at most: half of a second-level cache
 SLICE = 768  # columns that are made at a time, about: a whole number of taps
@@ -75,7 +75,7 @@ def weight_gradient(gy: np.ndarray, x: np.ndarray, groups: int, s: Sweep) -> np.
     if ranges == 1 and taps == 1:
         return sums.reshape(o, c_group, s.th, s.tw)
     gw = empty((o, c_group, taps), x.dtype)
-    _add_ranges(sums.reshape(ranges, slices, o, step, c_group), gw, work=4 * sums.size)
+    add_ranges(sums.reshape(ranges, slices, o, step, c_group), gw, work=4 * sums.size)
     return gw.reshape(o, c_group, s.th, s.tw)
 
 
@@ -162,7 +162,7 @@ def _sum_range(x, gy, columns, sums, task, sizes, width, s):
 
 
 @kernel(reassociate=False)
-def _add_ranges(sums, gw):
+def add_ranges(sums, gw):
     for o in prange(gw.shape[0]):
         ranges, slices, _, step, channels = sums.shape
         for part in range(slices):

@@ -16,7 +16,7 @@ from ._compiler import device_function, kernel, prange
 from ._tile import tile
 from ._vector import lanes
 
-__all__ = ["Filters", "ROWS", "multiply", "pack", "panel_width"]
+__all__ = ["ROWS", "Filters", "multiply", "multiply_lines", "pack", "panel_width"]
 
 ROWS = 12  # of the largest tile
 
@@ -91,27 +91,64 @@ def multiply(c, c_at, c_row, start, start_at, start_row, a, a_at, a_row, a_step,
 
     At most two vectors of columns. Sums run in the order of k, so how the rows are divided changes nothing.
     """
-    wide = columns > lanes(c)
+    left, right = (a_at, a_row, a_step, 0), (b_at, b_row, 0)
+    multiply_lines(c, c_at, c_row, start, start_at, start_row, a, b, left, right, rows, 1, depth, columns)
+
+
+@device_function(reassociate=False)
+def multiply_lines(c, c_at, c_row, start, start_at, start_row, a, b, left, right, rows, lines, depth, columns):
+    """c[r, n] = start[r, n] + sum over i < lines and k < depth of a[r, i, k] * b[i, k, n]; see ``tile``."""
+    a_at, a_row, a_step, a_line = left
     r = 0
     while r < rows:
-        left = rows - r
-        into, begin, seen = c_at + r * c_row, start_at + r * start_row, a_at + r * a_row
-        count = 12 if left >= 12 else 8 if left >= 8 else 4 if left >= 4 else 1
+        count = _next_rows(rows - r)
+        into, begin, seen = c_at + r * c_row, start_at + r * start_row, (a_at + r * a_row, a_row, a_step, a_line)
         r += count
-        if wide:
+        if columns > lanes(c):
             if count == 12:
-                tile(12, 2, c, into, c_row, start, begin, start_row, a, seen, a_row, a_step, b, b_at, b_row, depth, columns)
+                tile(12, 2, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
+            elif count == 10:
+                tile(10, 2, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
             elif count == 8:
-                tile(8, 2, c, into, c_row, start, begin, start_row, a, seen, a_row, a_step, b, b_at, b_row, depth, columns)
+                tile(8, 2, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
+            elif count == 7:
+                tile(7, 2, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
+            elif count == 6:
+                tile(6, 2, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
+            elif count == 5:
+                tile(5, 2, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
             elif count == 4:
-                tile(4, 2, c, into, c_row, start, begin, start_row, a, seen, a_row, a_step, b, b_at, b_row, depth, columns)
+                tile(4, 2, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
+            elif count == 2:
+                tile(2, 2, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
             else:
-                tile(1, 2, c, into, c_row, start, begin, start_row, a, seen, a_row, a_step, b, b_at, b_row, depth, columns)
-        elif count == 12:
-            tile(12, 1, c, into, c_row, start, begin, start_row, a, seen, a_row, a_step, b, b_at, b_row, depth, columns)
-        elif count == 8:
-            tile(8, 1, c, into, c_row, start, begin, start_row, a, seen, a_row, a_step, b, b_at, b_row, depth, columns)
-        elif count == 4:
-            tile(4, 1, c, into, c_row, start, begin, start_row, a, seen, a_row, a_step, b, b_at, b_row, depth, columns)
+                tile(1, 2, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
         else:
-            tile(1, 1, c, into, c_row, start, begin, start_row, a, seen, a_row, a_step, b, b_at, b_row, depth, columns)
+            if count == 12:
+                tile(12, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
+            elif count == 10:
+                tile(10, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
+            elif count == 8:
+                tile(8, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
+            elif count == 7:
+                tile(7, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
+            elif count == 6:
+                tile(6, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
+            elif count == 5:
+                tile(5, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
+            elif count == 4:
+                tile(4, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
+            elif count == 2:
+                tile(2, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
+            else:
+                tile(1, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
+
+
+@device_function(reassociate=False, inline=True)
+def _next_rows(left):
+    """The rows of the next tile: parts of nearly equal size, for which there are tiles."""
+    parts = (left + 11) // 12
+    count = (left + parts - 1) // parts
+    if count == 11 or count == 9:
+        count = count + 1 if left > count else (count + 1) // 2
+    return 2 if count == 3 else count

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 
 from . import _machine
 from ._vector import INDEX, emit_fill, emit_fma, emit_load, emit_mask, emit_store, pointer, vector_intrinsic, vector_type
@@ -17,70 +17,74 @@ from ._vector import INDEX, emit_fill, emit_fma, emit_load, emit_mask, emit_stor
 __all__ = ["tile"]
 
 
-def _tile(rows, vectors, c, c_at, c_row, start, start_at, start_row, a, a_at, a_row, a_step, b, b_at, b_row, depth, columns):
-    steps = np.arange(depth)
-    left = a[a_at + a_row * np.arange(rows)[:, None] + a_step * steps]
-    right = b[b_at + b_row * steps[:, None] + np.arange(columns)]
+def _tile(rows, vectors, c, c_at, c_row, start, start_at, start_row, a, b, left, right, lines, depth, columns):
+    (a_at, a_row, a_step, a_line), (b_at, b_row, b_line) = left, right
+    line, k = np.repeat(np.arange(lines), depth), np.tile(np.arange(depth), lines)
+    left = a[a_at + a_row * np.arange(rows)[:, None] + a_step * k + a_line * line]
+    right = b[b_at + (b_row * k + b_line * line)[:, None] + np.arange(columns)]
     for r in range(rows):
         first = start[start_at + r * start_row :][:columns] if start_row >= 0 else 0
         c[c_at + r * c_row : c_at + r * c_row + columns] = left[r] @ right + first
 
 
 @vector_intrinsic(_tile)
-def tile(
-    typing, rows, vectors, c, c_at, c_row, start, start_at, start_row, a, a_at, a_row, a_step, b, b_at, b_row, depth, columns
-):
-    """c[r, n] = start[r, n] + sum over k < depth of a[r, k] * b[k, n], for r < rows and n < columns.
+def tile(typing, rows, vectors, c, c_at, c_row, start, start_at, start_row, a, b, left, right, lines, depth, columns):
+    """c[r, n] = start[r, n] + sum over i < lines and k < depth of a[r, i, k] * b[i, k, n], for r < rows and n < columns.
 
-    rows, vectors: literal numbers; columns <= vectors * lanes. Arrays have one dimension: c[r, n] is c[c_at + r*c_row + n],
-    start[r, n] is start[start_at + r*start_row + n] (start_row = 0: the same row for all, start_row = -1: zeros),
-    a[r, k] is a[a_at + r*a_row + k*a_step], b[k, n] is b[b_at + k*b_row + n]. Sums run in the order of k; the start is added last,
-    so that a long sum that is made of parts rounds like the sum of its parts.
+    rows, vectors: literal numbers; columns <= vectors * lanes. Arrays have one dimension: c[r, n] is c[c_at + r*c_row + n] and
+    start[r, n] is start[start_at + r*start_row + n] (start_row = 0: the same row for all, start_row = -1: zeros). With
+    left = (a_at, a_row, a_step, a_line) and right = (b_at, b_row, b_line), a[r, i, k] is a[a_at + r*a_row + k*a_step + i*a_line]
+    and b[i, k, n] is b[b_at + k*b_row + i*b_line + n]. Sums run in the order of (i, k); the start is added last, so that a long
+    sum that is made of parts rounds like the sum of its parts.
     """
     count, wide = rows.literal_value, vectors.literal_value
     numbers = types.intp
-    arguments = (rows, vectors, c, numbers, numbers, start, numbers, numbers, a, *(numbers,) * 3, b, *(numbers,) * 4)
+    tuples = types.UniTuple(numbers, 4), types.UniTuple(numbers, 3)
+    arguments = (rows, vectors, c, numbers, numbers, start, numbers, numbers, a, b, *tuples, *(numbers,) * 3)
 
     def generate(context, builder, sig, args):
         vector = vector_type(c.dtype)
-        _, _, c_, c_at, c_row, start_, start_at, start_row, a_, a_at, a_row, a_step, b_, b_at, b_row, depth, columns = args
+        _, _, c_, c_at, c_row, start_, start_at, start_row, a_, b_, left, right, lines, depth, columns = args
+        a_at, a_row, a_step, a_line = cgutils.unpack_tuple(builder, left)
+        b_at, b_row, b_line = cgutils.unpack_tuple(builder, right)
         addresses = [
             pointer(context, builder, kind, array, at)
             for kind, array, at in ((c, c_, c_at), (start, start_, start_at), (a, a_, a_at), (b, b_, b_at))
         ]
-        steps = c_row, start_row, a_row, a_step, b_row
+        steps = c_row, start_row, a_row, a_step, a_line, b_row, b_line
         full = builder.icmp_signed("==", columns, INDEX(wide * vector.count))
         with builder.if_else(full) as (whole, tail):
             with whole:
-                _rows(builder, vector, count, wide, addresses, steps, depth, None)
+                _rows(builder, vector, count, wide, addresses, steps, (lines, depth), None)
             with tail:
                 masks = [emit_mask(builder, builder.sub(columns, INDEX(v * vector.count)), vector) for v in range(wide)]
-                _rows(builder, vector, count, wide, addresses, steps, depth, masks)
+                _rows(builder, vector, count, wide, addresses, steps, (lines, depth), masks)
         return context.get_dummy_value()
 
     return types.void(*arguments), generate
 
 
-def _rows(builder, vector, count, wide, addresses, steps, depth, masks) -> None:
+def _rows(builder, vector, count, wide, addresses, steps, sizes, masks) -> None:
     """As many rows at a time as there are registers for."""
     most = (_machine.registers() - 1 - wide) // wide
     parts = -(-count // most)
     for part in range(parts):
         first, last = count * part // parts, count * (part + 1) // parts
         c, start, a, b = addresses
-        c_row, start_row, a_row, a_step, b_row = steps
+        c_row, start_row, a_row = steps[:3]
 
         def moved(address, step, by=first):
             return builder.gep(address, [builder.mul(step, INDEX(by))])
 
         moved_addresses = moved(c, c_row), moved(start, start_row), moved(a, a_row), b
-        _part(builder, vector, last - first, wide, moved_addresses, steps, depth, masks)
+        _part(builder, vector, last - first, wide, moved_addresses, steps, sizes, masks)
 
 
-def _part(builder, vector, rows, wide, addresses, steps, depth, masks) -> None:
-    """The loop over k. What it sums is carried from one iteration to the next in phi nodes, which become registers."""
+def _part(builder, vector, rows, wide, addresses, steps, sizes, masks) -> None:
+    """The loops over i and k. What they sum is carried from one iteration to the next in phi nodes, which become registers."""
     c, start, a, b = addresses
-    c_row, start_row, a_row, a_step, b_row = steps
+    c_row, start_row, a_row, a_step, a_line, b_row, b_line = steps
+    lines, depth = sizes
     masks = masks or [None] * wide
     places = [(r, v) for r in range(rows) for v in range(wide)]
 
@@ -89,12 +93,19 @@ def _part(builder, vector, rows, wide, addresses, steps, depth, masks) -> None:
 
     zero = ir.Constant(vector, [0.0] * vector.count)
     offsets = [builder.mul(a_row, INDEX(r)) for r in range(rows)]
-    begin, loop, end, more, done = builder.block, *(builder.append_basic_block(name) for name in ("loop", "end", "more", "done"))
-    builder.cbranch(builder.icmp_signed("<", INDEX(0), depth), loop, end)
+    begin, names = builder.block, ("line", "loop", "next", "end", "more", "done")
+    line, loop, following, end, more, done = (builder.append_basic_block(name) for name in names)
+    some = builder.and_(builder.icmp_signed("<", INDEX(0), depth), builder.icmp_signed("<", INDEX(0), lines))
+    builder.cbranch(some, line, end)
+
+    builder.position_at_end(line)
+    i, a_i, b_i = (_phi(builder, value.type, ((value, begin),)) for value in (INDEX(0), a, b))
+    kept = [_phi(builder, vector, ((zero, begin),)) for _ in places]
+    builder.branch(loop)
 
     builder.position_at_end(loop)
-    k, a_k, b_k = (_phi(builder, value.type, ((value, begin),)) for value in (INDEX(0), a, b))
-    sums = [_phi(builder, vector, ((zero, begin),)) for _ in places]
+    k, a_k, b_k = (_phi(builder, value.type, ((value, line),)) for value in (INDEX(0), a_i, b_i))
+    sums = [_phi(builder, vector, ((value, line),)) for value in kept]
     right = [emit_load(builder, builder.gep(b_k, [INDEX(v * vector.count)]), vector, masks[v]) for v in range(wide)]
     left = [emit_fill(builder, builder.load(builder.gep(a_k, [offset])), vector) for offset in offsets]
     new = [emit_fma(builder, left[r], right[v], total) for (r, v), total in zip(places, sums, strict=True)]
@@ -102,10 +113,17 @@ def _part(builder, vector, rows, wide, addresses, steps, depth, masks) -> None:
     nexts = [next_k, builder.gep(a_k, [a_step]), builder.gep(b_k, [b_row]), *new]
     for phi, value in zip((k, a_k, b_k, *sums), nexts, strict=True):
         phi.add_incoming(value, loop)
-    builder.cbranch(builder.icmp_signed("<", next_k, depth), loop, end)
+    builder.cbranch(builder.icmp_signed("<", next_k, depth), loop, following)
+
+    builder.position_at_end(following)
+    next_i = builder.add(i, INDEX(1))
+    nexts = [next_i, builder.gep(a_i, [a_line]), builder.gep(b_i, [b_line]), *new]
+    for phi, value in zip((i, a_i, b_i, *kept), nexts, strict=True):
+        phi.add_incoming(value, following)
+    builder.cbranch(builder.icmp_signed("<", next_i, lines), line, end)
 
     builder.position_at_end(end)
-    totals = [_phi(builder, vector, ((zero, begin), (value, loop))) for value in new]
+    totals = [_phi(builder, vector, ((zero, begin), (value, following))) for value in new]
     builder.cbranch(builder.icmp_signed("<", start_row, INDEX(0)), done, more)
     builder.position_at_end(more)
     given = [emit_load(builder, row(start, start_row, r, v), vector, masks[v]) for r, v in places]

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..geometry import ConvGeometry
 from ..layout import nhwc
-from . import _conv_columns, _conv_direct, _conv_winograd
+from . import _conv_columns, _conv_direct, _conv_lines, _conv_winograd
 from ._algorithms import choose
 from ._buffers import empty
 from ._compiler import kernel, prange
@@ -31,7 +31,14 @@ __all__ = [
     "im2col",
 ]
 
-_MODULES: dict[str, ModuleType] = {"direct": _conv_direct, "im2col": _conv_columns, "winograd": _conv_winograd}
+FEW = 64  # rows that NumPy sums as fast
+
+_MODULES: dict[str, ModuleType] = {
+    "direct": _conv_direct,
+    "winograd": _conv_winograd,
+    "lines": _conv_lines,
+    "im2col": _conv_columns,
+}
 
 
 # ---- convolution and its three gradients -----------------------------------------------------------------------------
@@ -62,6 +69,8 @@ def conv2d_backward_weight(gy: np.ndarray, x: np.ndarray, geometry: ConvGeometry
 def conv2d_backward_bias(gy: np.ndarray) -> np.ndarray:
     """See reference. Partial sums over ranges of pixels, which are then added in float64."""
     rows = nhwc(gy).reshape(-1, gy.shape[1])
+    if len(rows) <= FEW:
+        return np.add.reduce(rows, axis=0, dtype=np.float64).astype(gy.dtype)
     partials = np.zeros((max(1, min(256, len(rows) // 128)), gy.shape[1]), gy.dtype)
     _row_sums(rows, partials, work=rows.size)
     return partials.sum(axis=0, dtype=np.float64).astype(gy.dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from ..layout import flat_views
@@ -33,13 +35,18 @@ def sgd_momentum(
         flat = [array.flatten() for array in arrays]
     p, g, v = flat if velocity is not None else (*flat, flat[0][:0])
     mode = PLAIN if velocity is None else FIRST if first else NEXT
-    number = parameter.dtype.type  # a Python float would make float32 arithmetic float64
-    factors = [number(factor) for factor in (lr, momentum, dampening, weight_decay)]
+    factors = _factors(parameter.dtype.type, lr, momentum, dampening, weight_decay)
     _sgd(p, g, v, *factors, bool(nesterov), bool(maximize), mode, p.size, -(-p.size // BLOCK), work=4 * p.size)
     if copied:
         parameter[...] = p.reshape(parameter.shape)
         if velocity is not None:
             velocity[...] = v.reshape(velocity.shape)
+
+
+@lru_cache(maxsize=64)
+def _factors(number, *values):
+    """Numbers of the arrays' dtype: a Python float would make float32 arithmetic float64."""
+    return tuple(map(number, values))
 
 
 @kernel

@@ -38,11 +38,10 @@ def matmul(x: np.ndarray, y: np.ndarray, bias: np.ndarray | None = None) -> np.n
 def _product(x, y, bias, z) -> None:
     """Fill z (M, N)."""
     (m, depth), n = x.shape, y.shape[1]
-    size = x.itemsize
-    if depth and (x.strides[0] % size or x.strides[1] % size or min(x.strides) < 0):
+    if not x.flags.c_contiguous and not x.flags.f_contiguous:
         x = np.ascontiguousarray(x)
     start = np.zeros(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
-    transposed = y.strides[0] == size and y.T.flags.c_contiguous
+    transposed = y.flags.f_contiguous and not y.flags.c_contiguous
     if transposed and m <= FEW:
         _inner_products(np.ascontiguousarray(x), y.T, start, z, work=m * n * depth // 4)
         return
@@ -59,14 +58,10 @@ def _product(x, y, bias, z) -> None:
     blocks = blocks if blocks >= threads else min(-(-m // 12), threads)
     parts = 1 if blocks >= threads else min(panels, -(-threads // blocks))
     sizes = m, n, depth, blocks, parts, panels, width
-    steps = x.strides[0] // size, x.strides[1] // size, panel_step, row
-    _multiply(_memory(x), packed, start, z.reshape(-1), sizes, steps, min(threads, blocks * parts), work=m * n * depth // 8)
-
-
-def _memory(x) -> np.ndarray:
-    """The memory of a matrix with positive strides as a vector, from its first element to its last."""
-    span = sum((length - 1) * stride for length, stride in zip(x.shape, x.strides, strict=True)) // x.itemsize + 1
-    return np.lib.stride_tricks.as_strided(x, (span,), (x.itemsize,)) if x.size else x.reshape(-1)
+    straight = x.flags.c_contiguous
+    memory, steps = (x, (depth, 1, panel_step, row)) if straight else (x.T, (1, m, panel_step, row))
+    work = m * n * depth // 8
+    _multiply(memory.reshape(-1), packed, start, z.reshape(-1), sizes, steps, min(threads, blocks * parts), work=work)
 
 
 @kernel(reassociate=False)
