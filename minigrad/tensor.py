@@ -29,7 +29,7 @@ class Tensor:
     ``origin``         (node, slot) of the op that made it; None for a leaf
     """
 
-    __slots__ = ("__weakref__", "data", "grad", "hooks", "origin", "requires_grad", "version", "view_version")
+    __slots__ = ("__weakref__", "data", "grad", "hooks", "origin", "pending", "requires_grad", "version", "view_version")
 
     # NumPy asks these before it treats a Tensor as a sequence of numbers: ndarray * Tensor is then Tensor.__rmul__.
     __array_priority__ = 1000
@@ -56,8 +56,27 @@ class Tensor:
         self.grad = None
         self.origin = None
         self.hooks = None
+        self.pending = None  # what ``data`` will be, for a result that waits for what follows (see ops/_pending.py)
         self.version = [0]  # counts in-place changes; shared by all views of the same memory
         self.view_version = None  # for a view: the version of its base when it was taken
+
+    def __getattr__(self, name: str):
+        """What Python asks when an attribute is not there: the array of a pending result is computed now."""
+        if name == "data" and self.pending is not None:
+            self.data = self.pending.array()
+            self.pending = None
+            return self.data
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return self._no_attribute(name)  # raises an AttributeError that helps (ops/methods.py)
+
+    @classmethod
+    def of_pending(cls, pending) -> Tensor:
+        """A tensor whose array is computed when it is asked for, or together with what follows."""
+        y = cls.__new__(cls)
+        y.pending, y.requires_grad, y.version = pending, False, [0]
+        y.grad = y.origin = y.hooks = y.view_version = None
+        return y
 
     @classmethod
     def install(cls, **methods: Callable) -> None:

@@ -67,16 +67,54 @@ def _depthwise(x, weight, start, y, lines, channels, s):
         for c in range(0, channels, lanes(x)):
             count = min(lanes(x), channels - c)
             places, window = (first, top, h, w, channels, c, count), (th, tw, dy, dx)
+            q = 0
+            if tw == 3 and dx == 1 and sx <= 2 and x0 >= -1 and count == lanes(x):
+                while q + 4 <= ow and q * sx + x0 + 3 * sx + 2 <= w:
+                    _four_of_three(x, weight, start, y, at + q * px * channels + c, q * sx + x0, places, window, (sx, px * channels))
+                    q += 4
             whole = begin if count == lanes(x) else ow
-            for q in range(whole):
-                _one_pixel(x, weight, start, y, at + q * px * channels + c, q * sx + x0, places, window)
-            q = whole
+            for pixel in range(q, whole):
+                _one_pixel(x, weight, start, y, at + pixel * px * channels + c, pixel * sx + x0, places, window)
+            q = max(q, whole)
             while q + 4 <= end:
                 steps = sx * channels, px * channels
                 _four_pixels(x, weight, start, y, at + q * px * channels + c, q * sx + x0, places, window, steps)
                 q += 4
             for pixel in range(q, ow):
                 _one_pixel(x, weight, start, y, at + pixel * px * channels + c, pixel * sx + x0, places, window)
+
+
+@device_function(reassociate=False, inline=True)
+def _four_of_three(x, weight, start, y, at, left, places, window, steps):
+    """Four pixels of a 3x3 window with stride 1 or 2. The first may begin, and the last end, one pixel outside the image."""
+    first, top, h, w, channels, c, _ = places
+    stride, pixel = steps
+    t0 = load(start, c)
+    t1, t2, t3 = t0, t0, t0
+    for i in range(window[0]):
+        row = top + i * window[2]
+        if 0 <= row < h:
+            k, tap = ((first + row) * w + left) * channels + c, 3 * i * channels + c
+            w0, w1, w2 = load(weight, tap), load(weight, tap + channels), load(weight, tap + 2 * channels)
+            d0 = load(x, k) if left >= 0 else fill(x, 0.0)
+            d1, d2, d3 = load(x, k + channels), load(x, k + 2 * channels), load(x, k + 3 * channels)
+            d4 = load(x, k + 4 * channels)
+            t0 = fma(w2, d2, fma(w1, d1, fma(w0, d0, t0)))
+            if stride == 1:
+                d5 = load(x, k + 5 * channels) if left + 5 < w else fill(x, 0.0)
+                t1 = fma(w2, d3, fma(w1, d2, fma(w0, d1, t1)))
+                t2 = fma(w2, d4, fma(w1, d3, fma(w0, d2, t2)))
+                t3 = fma(w2, d5, fma(w1, d4, fma(w0, d3, t3)))
+            else:
+                d5, d6, d7 = load(x, k + 5 * channels), load(x, k + 6 * channels), load(x, k + 7 * channels)
+                d8 = load(x, k + 8 * channels) if left + 8 < w else fill(x, 0.0)
+                t1 = fma(w2, d4, fma(w1, d3, fma(w0, d2, t1)))
+                t2 = fma(w2, d6, fma(w1, d5, fma(w0, d4, t2)))
+                t3 = fma(w2, d8, fma(w1, d7, fma(w0, d6, t3)))
+    store(y, at, t0)
+    store(y, at + pixel, t1)
+    store(y, at + 2 * pixel, t2)
+    store(y, at + 3 * pixel, t3)
 
 
 @device_function(reassociate=False, inline=True)
@@ -98,15 +136,6 @@ def _four_pixels(x, weight, start, y, at, left, places, window, steps):
         row = top + i * dy
         if 0 <= row < h:
             k, tap = ((first + row) * w + left) * channels + c, i * tw * channels + c
-            if tw == 3 and step == dx * channels:  # 3x3 with stride 1: neighbours see the same pixels
-                w0, w1, w2 = load(weight, tap), load(weight, tap + channels), load(weight, tap + 2 * channels)
-                d0, d1, d2 = load(x, k), load(x, k + step), load(x, k + 2 * step)
-                d3, d4, d5 = load(x, k + 3 * step), load(x, k + 4 * step), load(x, k + 5 * step)
-                t0 = fma(w2, d2, fma(w1, d1, fma(w0, d0, t0)))
-                t1 = fma(w2, d3, fma(w1, d2, fma(w0, d1, t1)))
-                t2 = fma(w2, d4, fma(w1, d3, fma(w0, d2, t2)))
-                t3 = fma(w2, d5, fma(w1, d4, fma(w0, d3, t3)))
-                continue
             for _ in range(tw):
                 factor = load(weight, tap)
                 t0 = fma(factor, load(x, k), t0)
@@ -158,22 +187,24 @@ def _line_gradient(x, gy, sums, line, c, count, channels, s):
     h, w, _, _, oh, ow, _, _, _, _, sy, sx, y0, x0, dy, dx, th, tw = s
     image, p = line // oh, line % oh
     given = line * ow * channels + c
-    for i in range(th):
-        row = p * sy + y0 + i * dy
-        if 0 <= row < h:
-            for j in range(tw):
-                left = x0 + j * dx
-                begin, end = _inside(left, sx, 1, 1, w, ow)
-                k, g, step = ((image * h + row) * w + left + begin * sx) * channels + c, given + begin * channels, sx * channels
-                tap = (i * tw + j) * channels + c
-                if count == lanes(x):
-                    total = _products(gy, g, x, k, channels, step, end - begin)
-                    store(sums, tap, load(sums, tap) + total)
-                else:
-                    total = fill(x, 0.0)
-                    for q in range(end - begin):
-                        total = fma(load_first(gy, g + q * channels, count), load_first(x, k + q * step, count), total)
-                    store_first(sums, tap, load_first(sums, tap, count) + total, count)
+    for j in range(tw):
+        left, step = x0 + j * dx, sx * channels
+        begin, end = max(0, -left), max(0, min(ow, w - left))  # pixels that see the image through this tap
+        if sx > 1:
+            begin, end = _inside(left, sx, 1, 1, w, ow)
+        number, g = end - begin, given + begin * channels
+        for i in range(th):
+            row, tap = p * sy + y0 + i * dy, (i * tw + j) * channels + c
+            k = ((image * h + row) * w + left + begin * sx) * channels + c
+            if not 0 <= row < h:
+                continue
+            if count == lanes(x):
+                store(sums, tap, load(sums, tap) + _products(gy, g, x, k, channels, step, number))
+            else:
+                total = fill(x, 0.0)
+                for q in range(number):
+                    total = fma(load_first(gy, g + q * channels, count), load_first(x, k + q * step, count), total)
+                store_first(sums, tap, load_first(sums, tap, count) + total, count)
 
 
 @device_function(reassociate=False, inline=True)

@@ -82,28 +82,41 @@ def _moments_of(x, mean, square):
             square[c] += deviation * deviation
 
 
-def forward(x, mean, rstd, weight, bias):
-    """(x - mean) * (rstd * weight) + bias; mean, rstd (M, B); weight, bias (B, L)."""
+def forward(x, mean, rstd, weight, bias, addend=None, rectify=False):
+    """(x - mean) * (rstd * weight) + bias (+ addend, rectified); mean, rstd (M, B); weight, bias (B, L)."""
     s, axes = _shapes(x)
     y = empty(x.shape, x.dtype)
     scale = _row((rstd[:, :, None] * weight)[:, None], axes)
-    matrices = (array.reshape(s.m, s.rows, s.width) for array in (y, x))
-    _forward(*matrices, _row(mean[:, None, :, None], axes), scale, _row(bias, axes), *s, work=2 * x.size)
+    matrices = (array.reshape(s.m, s.rows, s.width) for array in (y, x, x if addend is None else addend))
+    factors = _row(mean[:, None, :, None], axes), scale, _row(bias, axes)
+    _forward(*matrices, *factors, addend is not None, rectify, x.dtype.type(0), *s, work=2 * x.size)
     return y
 
 
 @kernel
-def _forward(y, x, mean, scale, shift, m, rows, width, block, blocks):
+def _forward(y, x, addend, mean, scale, shift, added, rectify, zero, m, rows, width, block, blocks):
     for task in prange(m * blocks):
         i, k = task // blocks, task % blocks
         for row in range(k * block, min(rows, (k + 1) * block)):
-            _forward_row(y[i, row], x[i, row], mean[i], scale[i], shift[i])
+            if added:
+                _forward_sum(y[i, row], x[i, row], addend[i, row], mean[i], scale[i], shift[i], rectify, zero)
+            else:
+                _forward_row(y[i, row], x[i, row], mean[i], scale[i], shift[i], rectify, zero)
 
 
 @device_function(reassociate=False)
-def _forward_row(y, x, mean, scale, shift):
+def _forward_row(y, x, mean, scale, shift, rectify, zero):
     for c in range(y.size):
-        y[c] = (x[c] - mean[c]) * scale[c] + shift[c]
+        value = (x[c] - mean[c]) * scale[c] + shift[c]
+        y[c] = zero if rectify and value <= zero else value
+
+
+@device_function(reassociate=False)
+def _forward_sum(y, x, addend, mean, scale, shift, rectify, zero):
+    for c in range(y.size):
+        value = (x[c] - mean[c]) * scale[c] + shift[c]
+        value += addend[c]
+        y[c] = zero if rectify and value <= zero else value
 
 
 def sums(gy, x, mean, rstd, weight):

@@ -38,9 +38,11 @@ class Filters(NamedTuple):
 
     def array(self) -> np.ndarray:
         """The weights as a copy (G, O/G, C/G, taps)."""
-        steps = (self.group_step, self.output_step, self.input_step)
-        g, o, c = np.ogrid[: self.groups, : self.outputs, : self.inputs]
-        return self.values[(g * steps[0] + o * steps[1] + c * steps[2])[..., None] + self.taps]
+        shape, size = (self.groups, self.outputs, self.inputs, len(self.values)), self.values.itemsize
+        steps = [step * size for step in (self.group_step, self.output_step, self.input_step, 1)]
+        last = len(self.values) - sum((n - 1) * step for n, step in zip(shape[:3], steps, strict=False)) // size
+        view = np.lib.stride_tricks.as_strided(self.values, (*shape[:3], last), steps, writeable=False)
+        return view[..., self.taps]
 
 
 def panel_width(columns: int, dtype) -> int:

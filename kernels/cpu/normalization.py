@@ -16,6 +16,7 @@ from ..layout import nhwc
 from . import _norm_columns, _norm_rows
 from ._buffers import empty
 from ._compiler import device_function, kernel, prange
+from .elementwise import add, relu_forward
 
 __all__ = [
     "local_response_norm_backward",
@@ -35,13 +36,23 @@ def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def normalize_forward(
-    x: np.ndarray, mean: np.ndarray, rstd: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None
+    x: np.ndarray,
+    mean: np.ndarray,
+    rstd: np.ndarray,
+    weight: np.ndarray | None,
+    bias: np.ndarray | None,
+    addend: np.ndarray | None = None,
+    rectify: bool = False,
 ) -> np.ndarray:
     """See reference. y = (x - mean) * (rstd * weight) + bias, in the dtype of x."""
     weight = np.ones(x.shape[2:], x.dtype) if weight is None else weight
     bias = np.zeros(x.shape[2:], x.dtype) if bias is None else bias
     with np.errstate(invalid="ignore", over="ignore"):
-        return _walk(x).forward(x, mean, rstd, weight, bias)
+        if _walk(x) is _norm_columns:
+            return _norm_columns.forward(x, mean, rstd, weight, bias, addend, rectify)
+        y = _norm_rows.forward(x, mean, rstd, weight, bias)
+        y = y if addend is None else add(y, addend, out=y)
+        return relu_forward(y, out=y) if rectify else y
 
 
 def normalize_backward(

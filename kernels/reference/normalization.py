@@ -44,12 +44,18 @@ def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def normalize_forward(
-    x: np.ndarray, mean: np.ndarray, rstd: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None
+    x: np.ndarray,
+    mean: np.ndarray,
+    rstd: np.ndarray,
+    weight: np.ndarray | None,
+    bias: np.ndarray | None,
+    addend: np.ndarray | None = None,
+    rectify: bool = False,
 ) -> np.ndarray:
-    """y = (x - mean) * rstd * weight + bias.
+    """y = (x - mean) * rstd * weight + bias, and what often follows: + addend, and max(., 0) if ``rectify``.
 
     x: (M, A, B, L). mean, rstd: (M, B); rstd = 1 / sqrt(var + eps). weight, bias: (B, L), or None for 1 and 0.
-    Returns y, like x.
+    addend: like x, or None. Returns y, like x.
     """
     with np.errstate(invalid="ignore", over="ignore"):
         y = _standardized(x, mean, rstd)
@@ -57,6 +63,10 @@ def normalize_forward(
             y = y * weight
         if bias is not None:
             y = y + bias
+        if addend is not None:
+            y = y + addend
+        if rectify:
+            y = np.where(y <= 0, 0, y)
         return y.astype(x.dtype)
 
 

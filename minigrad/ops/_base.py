@@ -46,6 +46,8 @@ __all__ = [
     "record",
     "record_inplace",
     "record_outputs",
+    "record_pending",
+    "settle",
     "unbroadcast",
     "xp",
 ]
@@ -73,7 +75,7 @@ def op(function: F) -> F:
             _named(error, name)
             raise
         first = y if type(y) is Tensor else y[0] if type(y) is tuple and y else None
-        if first is not None and first.origin is not None and first.data.size <= SMALL:
+        if first is not None and first.origin is not None and first.pending is None and first.data.size <= SMALL:
             _remember(first.origin[0], y, wrapper, args, kwargs)
         return y
 
@@ -150,6 +152,17 @@ def record(
     y = Tensor(data)
     if view_of is not None:
         y.version, y.view_version = view_of.version, view_of.version[0]
+    return _recorded(y, data, inputs, backward, saves, saves_output, name)
+
+
+def record_pending(
+    pending, inputs: Sequence[Tensor | None], backward: Callable, saves: Sequence[Tensor | None] = (), name: str | None = None
+) -> Tensor:
+    """Like ``record`` for a result whose array is computed later (see ``_pending.py``)."""
+    return _recorded(Tensor.of_pending(pending), pending, inputs, backward, saves, False, name)
+
+
+def _recorded(y: Tensor, data, inputs, backward: Callable, saves, saves_output: bool, name: str | None) -> Tensor:
     state = autograd.state
     if state.grad_enabled and data.dtype.kind == "f":
         edges = _edges(inputs)
@@ -234,7 +247,11 @@ def _move_retained(x: Tensor, node: Node) -> None:
 
 
 def check_inplace(x: Tensor, *others: Tensor | None) -> None:
-    """Raise RuntimeError, before anything is changed, if ``x`` must not be changed in place."""
+    """Raise RuntimeError, before anything is changed, if ``x`` must not be changed in place.
+
+    Pending results that are computed from its memory are computed first.
+    """
+    settle(x)
     if not getattr(x.data.flags, "writeable", True):
         raise RuntimeError(
             "a tensor whose memory is read-only (one that expand() made, or of a read-only array) cannot be changed in place: "
@@ -258,6 +275,15 @@ def check_inplace(x: Tensor, *others: Tensor | None) -> None:
         raise RuntimeError(f"a tensor of dtype {x.dtype} cannot hold values that require grad")
     for t in differentiable:
         _check_current(t)
+
+
+def settle(x: Tensor) -> None:
+    """Compute the pending results that depend on the memory of ``x``."""
+    for reference in x.version[1:]:
+        dependent = reference()
+        if dependent is not None:
+            dependent.data  # noqa: B018 (asking for the array computes it)
+    del x.version[1:]
 
 
 def _edges(inputs: Sequence[Tensor | None]) -> tuple | None:

@@ -66,8 +66,12 @@ def relu(x: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0). The derivative at 0 is 0. ``inplace=True`` needs no memory for the result (see ``relu_``)."""
     if inplace:
         return relu_(x)
-    kernels = for_array(check_float(x).data)
-    y = kernels.relu_forward(x.data)
+    if isinstance(x, Tensor) and x.pending is not None:
+        y = x.pending.array(rectify=True)
+        kernels = for_array(y)
+    else:
+        kernels = for_array(check_float(x).data)
+        y = kernels.relu_forward(x.data)
 
     def backward(gy):
         return kernels.relu_backward(gy, y)
@@ -78,9 +82,14 @@ def relu(x: Tensor, inplace: bool = False) -> Tensor:
 @op
 def relu_(x: Tensor) -> Tensor:
     """x = max(x, 0), in place; returns x. The gradient follows from the result: it is positive where x was."""
-    kernels = for_array(check_float(x).data)
-    check_inplace(x)
-    y = kernels.relu_forward(x.data, out=x.data)
+    if isinstance(x, Tensor) and x.pending is not None:
+        y = x.data = x.pending.array(rectify=True)
+        x.pending = None
+        kernels = for_array(y)
+    else:
+        kernels = for_array(check_float(x).data)
+        check_inplace(x)
+        y = kernels.relu_forward(x.data, out=x.data)
 
     def backward(gy):
         return kernels.relu_backward(gy, y)

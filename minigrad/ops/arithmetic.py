@@ -16,9 +16,12 @@ from minigrad.ops._base import (
     quiet,
     record,
     record_inplace,
+    record_pending,
+    settle,
     unbroadcast,
     xp,
 )
+from minigrad.ops._pending import depend, pending_sum
 from minigrad.tensor import Tensor
 
 __all__ = [
@@ -118,6 +121,16 @@ def _receiver(t: Tensor | None) -> Callable | None:
     return lambda g: unbroadcast(g, shape).astype(dtype, copy=False)
 
 
+def _to_both(x: Tensor, other: Tensor) -> Callable:
+    """The backward of a sum of two tensors of one shape and dtype: both get the gradient as it is."""
+    needs_x, needs_other = x.requires_grad, other.requires_grad
+
+    def backward(gy):
+        return gy if needs_x else None, gy if needs_other else None
+
+    return backward
+
+
 def _are_alike(a, b) -> bool:
     """Whether two operands are floating-point arrays of one shape and dtype."""
     return type(a) is type(b) and hasattr(a, "shape") and a.shape == b.shape and a.dtype == b.dtype and a.dtype.kind == "f"
@@ -134,6 +147,10 @@ def _total(a, b):
 @quiet
 def add(x: Operand, other: Operand, alpha: float = 1) -> Tensor:
     """x + alpha * other, broadcast."""
+    if alpha == 1 and (pending := pending_sum(x, other)) is not None:
+        y = record_pending(pending, (x, other), _to_both(x, other))
+        depend(y, x, other)
+        return y
     x, other, a, b = _operands(x, other)
     y = _total(a, b) if alpha == 1 else a + b * alpha
     to_x, to_other = _receiver(x), _receiver(other)
@@ -357,6 +374,11 @@ def _inplace_operand(x: Tensor, other):
 @quiet
 def add_(x: Tensor, other: Operand, alpha: float = 1) -> Tensor:
     """x += alpha * other, in place; returns x."""
+    if alpha == 1 and x.pending is not None and (pending := pending_sum(x, other)) is not None and x.pending is not None:
+        settle(x)
+        x.pending = pending
+        depend(x, other)
+        return record_inplace(x, (x, other), _to_both(x, other))
     other, b = _inplace_operand(x, other)
     to_other = _receiver(other)
     if alpha == 1 and _are_alike(x.data, b):

@@ -335,6 +335,6 @@ Tensor.install(
     equal=testing.equal,
     view_as=ops.reshape_as,
     data_ptr=_data_ptr,
-    __getattr__=_no_attribute,
+    _no_attribute=_no_attribute,
 )
 Tensor.ufuncs.update(UFUNCS)

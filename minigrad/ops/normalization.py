@@ -17,7 +17,8 @@ import math
 
 from minigrad.kernels import for_array
 from minigrad.kernels.layout import is_channels_last
-from minigrad.ops._base import check_devices, check_dtypes, check_float, op, record, xp
+from minigrad.ops._base import check_devices, check_dtypes, check_float, op, record, record_pending, xp
+from minigrad.ops._pending import Pending, depend, is_worth_it
 from minigrad.tensor import Tensor
 
 __all__ = [
@@ -216,7 +217,7 @@ def _record(name, x, weight, bias, eps, axes, view, order, statistics=None):
     x4, w = rows(x.data), affine(weight)
     mean, var = kernels.moments(x4) if statistics is None else statistics
     rstd = (1.0 / library.sqrt(var + eps)).astype(x.dtype, copy=False)
-    y = image(kernels.normalize_forward(x4, mean, rstd, w, affine(bias)))
+    b = affine(bias)
     weight_shape, bias_shape = (None if p is None or not p.requires_grad else p.shape for p in (weight, bias))
 
     def parameter(gradient, shape):
@@ -231,7 +232,18 @@ def _record(name, x, weight, bias, eps, axes, view, order, statistics=None):
             parameter(gb, bias_shape) if bias_shape else None,
         )
 
-    return record(y, (x, weight, bias), backward, saves=(x, weight), name=name), mean, var
+    if name == "batch_norm" and is_worth_it(x):
+        scale, shift = (None if p is None else p.copy() for p in (w, b))  # optimizers change the parameters in place
+
+        def compute(addend, rectify):
+            return image(kernels.normalize_forward(x4, mean, rstd, scale, shift, None if addend is None else rows(addend), rectify))
+
+        y = record_pending(Pending(compute, x.shape, x.dtype), (x, weight, bias), backward, saves=(x, weight), name=name)
+        depend(y, x)
+    else:
+        y = image(kernels.normalize_forward(x4, mean, rstd, w, b))
+        y = record(y, (x, weight, bias), backward, saves=(x, weight), name=name)
+    return y, mean, var
 
 
 def _inverse(permutation) -> tuple[int, ...]:
