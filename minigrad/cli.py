@@ -1,4 +1,4 @@
-"""The ``minigrad`` command: train, eval, models, summary, info.
+"""The ``minigrad`` command: train, eval, models, summary, info, warmup.
 
 Wrong input ends with one line on standard error and status 2, an interrupted run with 130, a diverged one with 1.
 """
@@ -71,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_summary(commands.add_parser("summary", help="show the layers of a model: shapes, parameters, MACs, receptive fields"))
     info = commands.add_parser("info", help="show what is installed here, what is fast, and what is missing")
     info.set_defaults(run=_info)
+    warmup = commands.add_parser("warmup", help="compile all kernels for this machine, so that nothing has to wait for that later")
+    warmup.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of the arrays (default float32)")
+    warmup.set_defaults(run=_warmup)
     return parser
 
 
@@ -245,7 +248,7 @@ def _set_threads(n: int | None) -> None:
             raise ValueError(f"--threads: {error}") from None
 
 
-# ---- models, summary, info ---------------------------------------------------------------------------------------------
+# ---- models, summary, info, warmup -------------------------------------------------------------------------------------
 
 
 def _models(options: argparse.Namespace) -> None:
@@ -280,6 +283,20 @@ def _info(options: argparse.Namespace) -> None:
     from minigrad.training.report import report
 
     print(report())
+
+
+def _warmup(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from minigrad.kernels.cpu import compilation_stats, warmup
+
+    with tqdm(total=1, unit="kernel", dynamic_ncols=True, bar_format="{l_bar}{bar}| {n}/{total} [{elapsed}]") as bar:
+        for done, total, name in warmup(options.dtype):
+            bar.total, bar.n = total, done
+            bar.set_description(name or "done")
+    stats = compilation_stats()
+    kept = f"kept in {stats.directory}" if stats.directory else "which cannot be kept for the next process"
+    print(f"{stats.compiled} kernels compiled and {stats.loaded} found, {kept}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from ._machine import vector_features as vector_features
 from ._threads import get_num_threads as get_num_threads
 from ._threads import set_num_threads as set_num_threads
 from ._threads import threading_layer as threading_layer
+from ._warmup import warmup as warmup
 from .convolution import (
     col2im,
     conv2d_backward_bias,

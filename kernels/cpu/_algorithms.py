@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+
+import numpy as np
 
 from ..geometry import ConvGeometry
 
@@ -36,28 +39,39 @@ def _has_tiles(g: ConvGeometry) -> bool:
 
 
 _forced: ContextVar[str | None] = ContextVar("minigrad convolution algorithm", default=None)
+_exact: ContextVar[bool] = ContextVar("minigrad exact convolution", default=os.environ.get("MINIGRAD_EXACT", "0") not in ("", "0"))
 
 
 @contextmanager
-def algorithm(name: str) -> Iterator[None]:
-    """Compute every convolution of this thread by one algorithm: ``with algorithm("im2col"): ...``
+def algorithm(name: str | None = None, *, exact: bool | None = None) -> Iterator[None]:
+    """Choose how the convolutions of this thread are computed: ``with algorithm("im2col"): ...`` or ``algorithm(exact=True)``.
+
+    ``exact``: never by Winograd's transforms, which round more (at most 2e-5 of the largest output instead of some 5e-7) and spread
+    a NaN or an infinity over a tile of 4x4 outputs. The environment variable MINIGRAD_EXACT=1 makes that the default. float64 is
+    always exact, as long as no algorithm is named.
 
     Names: "direct" (loops over the window), "winograd" (3x3 windows with stride 1), "lines" (products with the lines of the image,
     one group), "im2col" (columns for a few pixels at a time, then a product). What an algorithm cannot compute is left to the
     table. Raises ValueError for another name.
     """
-    if name not in ALGORITHMS:
+    if name is not None and name not in ALGORITHMS:
         raise ValueError(f"algorithm must be one of {', '.join(map(repr, ALGORITHMS))}, got {name!r}")
-    token = _forced.set(name)
+    if exact is not None and not isinstance(exact, bool):
+        raise TypeError(f"exact must be True or False, got {exact!r}")
+    if name == "winograd" and exact:
+        raise ValueError('the algorithm "winograd" is not exact: leave out one of the two')
+    tokens = _forced.set(_forced.get() if name is None else name), _exact.set(_exact.get() if exact is None else exact)
     try:
         yield
     finally:
-        _forced.reset(token)
+        _forced.reset(tokens[0])
+        _exact.reset(tokens[1])
 
 
-def choose(geometry: ConvGeometry) -> str:
+def choose(geometry: ConvGeometry, dtype=np.float32) -> str:
     """The name of the algorithm for a convolution: the forced one, else the first of the table that fits."""
-    forced = _forced.get()
-    if forced is not None and POSSIBLE[forced](geometry):
+    forced, exact = _forced.get(), _exact.get()
+    if forced is not None and POSSIBLE[forced](geometry) and not (exact and forced == "winograd"):
         return forced
-    return next(name for name, fits in ALGORITHMS.items() if fits(geometry))
+    exact = exact or dtype == np.float64
+    return next(name for name, fits in ALGORITHMS.items() if fits(geometry) and not (exact and name == "winograd"))

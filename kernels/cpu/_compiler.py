@@ -17,6 +17,8 @@ iterations; nothing allocated and nothing raised inside. So threads (``_threads.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numba
 from numba import prange
@@ -24,7 +26,7 @@ from numba import prange
 from ._cache import KernelCache
 from ._threads import launch, pool, uninterrupted
 
-__all__ = ["Kernel", "device_function", "kernel", "prange"]
+__all__ = ["Kernel", "build", "device_function", "kernel", "prange"]
 
 # Contractions and reassociation make loops vectorize; nnan and ninf stay off, so that NaN stays NaN and Inf stays Inf.
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
@@ -48,6 +50,24 @@ class Kernel:
             self.serial(*args)
         else:
             launch(self.parallel, args)
+
+
+@contextmanager
+def build(name: str) -> Iterator[None]:
+    """Inside, all kernels run their "serial" or their "parallel" build, however small the work."""
+    call = Kernel.__call__
+
+    def run(self, *args, work):
+        if name == "serial":
+            self.serial(*args)
+        else:
+            launch(self.parallel, args)
+
+    Kernel.__call__ = run
+    try:
+        yield
+    finally:
+        Kernel.__call__ = call
 
 
 def kernel(function=None, *, reassociate: bool = True):

@@ -12,7 +12,7 @@ import numpy as np
 from . import _machine
 from ._buffers import empty
 from ._compiler import device_function, kernel, prange
-from ._product import ROWS, Filters, multiply, pack, panel_width
+from ._product import ROWS, Filters, multiply, panel_width, panels_of
 from ._sweep import Sweep
 from ._threads import get_num_threads
 from ._vector import clear, copy, fill, lanes, load, load_first, store
@@ -27,8 +27,9 @@ PARTIALS = 4 * 2**20  # numbers in all partial sums of a weight gradient togethe
 def sweep(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.ndarray, s: Sweep) -> None:
     """Fill the pixels of y (N, H', W', O) that belong to a sweep over x (N, H, W, C). bias: (O,) or None."""
     f, threads = filters, get_num_threads()
-    packed = pack(f)
-    panels, width = packed.shape[1], packed.shape[3]
+    weights, steps = panels_of(f)
+    width = panel_width(f.outputs, x.dtype)
+    panels = -(-f.outputs // width)
     pixels, taps = y.shape[0] * s.oh * s.ow, len(f.taps)
     step = max(1, min(taps, SLICE // max(f.inputs, 1)))  # taps at a time
     plain = _is_plain(s)
@@ -47,7 +48,8 @@ def sweep(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.ndarra
     start = np.zeros(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
     sizes = pixels, block, blocks, parts, row, step, f.groups, f.outputs, f.inputs
     work = pixels * taps * f.inputs * f.outputs * f.groups // 8
-    _sweep(x.reshape(-1), packed.reshape(-1), start, y.reshape(-1), columns, sums, sizes, (panels, width), tuple(s), work=work)
+    panelling = panels, width, *steps
+    _sweep(x.reshape(-1), weights, start, y.reshape(-1), columns, sums, sizes, panelling, tuple(s), work=work)
 
 
 def weight_gradient(gy: np.ndarray, x: np.ndarray, groups: int, s: Sweep) -> np.ndarray:
@@ -88,7 +90,7 @@ def _is_plain(s: Sweep) -> bool:
 def _sweep(x, weight, bias, y, columns, sums, sizes, panelling, s):
     for worker in prange(columns.shape[0]):
         pixels, block, blocks, parts, row, step, groups, outputs, inputs = sizes
-        workers, (panels, width) = columns.shape[0], panelling
+        workers, panels = columns.shape[0], panelling[0]
         for task in range(worker * blocks * parts // workers, (worker + 1) * blocks * parts // workers):
             first, part = task // parts * block, task % parts
             some = panels * part // parts, panels * (part + 1) // parts
@@ -102,7 +104,7 @@ def _sweep(x, weight, bias, y, columns, sums, sizes, panelling, s):
 def _sweep_block(x, weight, bias, y, columns, sums, numbers, some, panelling, s):
     """The outputs of a block of pixels, for the panels ``some`` of a group."""
     first, count, group, row, step, groups, outputs, inputs = numbers
-    panels, width = panelling
+    panels, width, group_step, panel_step, tap_step, weight_row = panelling
     taps = s[16] * s[17]
     dense = sums.size == 0
     target, target_row = (y, groups * outputs) if dense else (sums, panels * width)
@@ -118,11 +120,11 @@ def _sweep_block(x, weight, bias, y, columns, sums, numbers, some, panelling, s)
             begin, begin_at, begin_row = target, at, target_row
             if tap == 0:
                 begin, begin_at, begin_row = bias, group * outputs + place, 0 if bias.size else -1
-            panel_at = ((group * panels + panel) * taps + tap) * inputs * width
+            panel_at = group * group_step + panel * panel_step + tap * tap_step
             valid = min(width, outputs - place)
             multiply(
                 *(target, at, target_row, begin, begin_at, begin_row, seen, seen_at, seen_row, 1),
-                *(weight, panel_at, width, count, depth, valid),
+                *(weight, panel_at, weight_row, count, depth, valid),
             )
     if not dense:
         start, stop = some[0] * width, min(some[1] * width, outputs)

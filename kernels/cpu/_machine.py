@@ -9,7 +9,7 @@ import numpy as np
 from numba.core import config
 from numba.core.codegen import get_host_cpu_features
 
-__all__ = ["lanes", "registers", "vector_features"]
+__all__ = ["lanes", "masked_loads_are_free", "registers", "vector_features"]
 
 
 @functools.cache
@@ -36,6 +36,11 @@ def lanes(dtype) -> int:
     """How many numbers of a dtype a vector register holds."""
     size = 64 if "avx512f" in vector_features() else 32 if "avx" in vector_features() else 16
     return size // np.dtype(dtype).itemsize
+
+
+def masked_loads_are_free() -> bool:
+    """Whether a load of a part of a vector costs no more than that of a whole one."""
+    return "avx512f" in vector_features()
 
 
 def registers() -> int:

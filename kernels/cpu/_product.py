@@ -16,7 +16,7 @@ from ._compiler import device_function, kernel, prange
 from ._tile import tile
 from ._vector import lanes
 
-__all__ = ["ROWS", "Filters", "multiply", "multiply_lines", "pack", "panel_width"]
+__all__ = ["ROWS", "Filters", "multiply", "multiply_lines", "pack", "panel_width", "panels_of"]
 
 ROWS = 12  # of the largest tile
 
@@ -48,6 +48,18 @@ class Filters(NamedTuple):
 def panel_width(columns: int, dtype) -> int:
     """The width of a panel of a matrix with so many columns: two vectors, or one where that is enough."""
     return _machine.lanes(dtype) * (1 if columns <= _machine.lanes(dtype) else 2)
+
+
+def panels_of(filters: Filters) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+    """The weights as panels, and the steps in memory from one group, panel, tap and input to the next.
+
+    Of one tap whose outputs follow one another (the input gradient of a 1x1 convolution) the panels lie where they are.
+    """
+    f, width = filters, panel_width(filters.outputs, filters.values.dtype)
+    if len(f.taps) == 1 and f.output_step == 1 and f.taps[0] == 0:
+        return f.values, (f.group_step, width, 0, f.input_step)
+    packed = pack(f)
+    return packed.reshape(-1), (packed[0].size, packed[0, 0].size, f.inputs * width, width)
 
 
 def pack(filters: Filters) -> np.ndarray:
@@ -109,48 +121,37 @@ def multiply_lines(c, c_at, c_row, start, start_at, start_row, a, b, left, right
         if columns > lanes(c):
             if count == 12:
                 tile(12, 2, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
-            elif count == 10:
-                tile(10, 2, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
             elif count == 8:
                 tile(8, 2, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
-            elif count == 7:
-                tile(7, 2, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
             elif count == 6:
                 tile(6, 2, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
-            elif count == 5:
-                tile(5, 2, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
             elif count == 4:
                 tile(4, 2, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
             elif count == 2:
                 tile(2, 2, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
             else:
                 tile(1, 2, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
+        elif count == 12:
+            tile(12, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
+        elif count == 8:
+            tile(8, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
+        elif count == 6:
+            tile(6, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
+        elif count == 4:
+            tile(4, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
+        elif count == 2:
+            tile(2, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
         else:
-            if count == 12:
-                tile(12, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
-            elif count == 10:
-                tile(10, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
-            elif count == 8:
-                tile(8, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
-            elif count == 7:
-                tile(7, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
-            elif count == 6:
-                tile(6, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
-            elif count == 5:
-                tile(5, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
-            elif count == 4:
-                tile(4, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
-            elif count == 2:
-                tile(2, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
-            else:
-                tile(1, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
+            tile(1, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
 
 
 @device_function(reassociate=False, inline=True)
 def _next_rows(left):
     """The rows of the next tile: parts of nearly equal size, for which there are tiles."""
     parts = (left + 11) // 12
-    count = (left + parts - 1) // parts
-    if count == 11 or count == 9:
-        count = count + 1 if left > count else (count + 1) // 2
-    return 2 if count == 3 else count
+    count = (left + parts - 1) // parts  # of rows, if all parts were equal
+    if count > 8:
+        return 12 if left > count or left == 12 else 6  # 11 are 6 and 5, 10 are 6 and 4, 9 are 6 and 3
+    if count == 7:
+        return 8 if left > 7 else 6
+    return 4 if count == 5 else 2 if count == 3 else count

@@ -53,18 +53,21 @@ def tile(typing, rows, vectors, c, c_at, c_row, start, start_at, start_row, a, b
         ]
         steps = c_row, start_row, a_row, a_step, a_line, b_row, b_line
         full = builder.icmp_signed("==", columns, INDEX(wide * vector.count))
-        with builder.if_else(full) as (whole, tail):
-            with whole:
-                _rows(builder, vector, count, wide, addresses, steps, (lines, depth), None)
-            with tail:
-                masks = [emit_mask(builder, builder.sub(columns, INDEX(v * vector.count)), vector) for v in range(wide)]
-                _rows(builder, vector, count, wide, addresses, steps, (lines, depth), masks)
+        masks = [emit_mask(builder, builder.sub(columns, INDEX(v * vector.count)), vector) for v in range(wide)]
+        if _machine.masked_loads_are_free():  # one loop serves all; it is stores whose masks cost time
+            _rows(builder, vector, count, wide, addresses, steps, (lines, depth), masks, full)
+        else:
+            with builder.if_else(full) as (whole, tail):
+                with whole:
+                    _rows(builder, vector, count, wide, addresses, steps, (lines, depth), [None] * wide, full)
+                with tail:
+                    _rows(builder, vector, count, wide, addresses, steps, (lines, depth), masks, full)
         return context.get_dummy_value()
 
     return types.void(*arguments), generate
 
 
-def _rows(builder, vector, count, wide, addresses, steps, sizes, masks) -> None:
+def _rows(builder, vector, count, wide, addresses, steps, sizes, masks, full) -> None:
     """As many rows at a time as there are registers for."""
     most = (_machine.registers() - 1 - wide) // wide
     parts = -(-count // most)
@@ -77,15 +80,14 @@ def _rows(builder, vector, count, wide, addresses, steps, sizes, masks) -> None:
             return builder.gep(address, [builder.mul(step, INDEX(by))])
 
         moved_addresses = moved(c, c_row), moved(start, start_row), moved(a, a_row), b
-        _part(builder, vector, last - first, wide, moved_addresses, steps, sizes, masks)
+        _part(builder, vector, last - first, wide, moved_addresses, steps, sizes, masks, full)
 
 
-def _part(builder, vector, rows, wide, addresses, steps, sizes, masks) -> None:
+def _part(builder, vector, rows, wide, addresses, steps, sizes, masks, full) -> None:
     """The loops over i and k. What they sum is carried from one iteration to the next in phi nodes, which become registers."""
     c, start, a, b = addresses
     c_row, start_row, a_row, a_step, a_line, b_row, b_line = steps
     lines, depth = sizes
-    masks = masks or [None] * wide
     places = [(r, v) for r in range(rows) for v in range(wide)]
 
     def row(address, step, r, v):
@@ -131,8 +133,19 @@ def _part(builder, vector, rows, wide, addresses, steps, sizes, masks) -> None:
     builder.branch(done)
     builder.position_at_end(done)
     results = [_phi(builder, vector, ((one, end), (other, more))) for one, other in zip(totals, greater, strict=True)]
-    for (r, v), result in zip(places, results, strict=True):
-        emit_store(builder, result, row(c, c_row, r, v), masks[v])
+
+    def put(masks):
+        for (r, v), result in zip(places, results, strict=True):
+            emit_store(builder, result, row(c, c_row, r, v), masks[v])
+
+    if masks[0] is None:
+        put(masks)
+    else:
+        with builder.if_else(full) as (whole, tail):
+            with whole:
+                put([None] * wide)
+            with tail:
+                put(masks)
 
 
 def _phi(builder, kind, incoming):

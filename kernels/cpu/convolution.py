@@ -49,7 +49,7 @@ def conv2d_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, g
     g = geometry
     y = empty((g.n, g.oh, g.ow, g.o), x.dtype)
     if y.size:
-        _MODULES[choose(g)].sweep(nhwc(x), _forward_filters(weight, g), bias, y, forward_sweep(g))
+        _MODULES[choose(g, x.dtype)].sweep(nhwc(x), _forward_filters(weight, g), bias, y, forward_sweep(g))
     return y.transpose(0, 3, 1, 2)
 
 
@@ -63,7 +63,7 @@ def conv2d_backward_weight(gy: np.ndarray, x: np.ndarray, geometry: ConvGeometry
     g = geometry
     if not g.n:
         return np.zeros(g.weight_shape, gy.dtype)
-    return _MODULES[choose(g)].weight_gradient(nhwc(gy), nhwc(x), g.groups, forward_sweep(g))
+    return _MODULES[choose(g, x.dtype)].weight_gradient(nhwc(gy), nhwc(x), g.groups, forward_sweep(g))
 
 
 def conv2d_backward_bias(gy: np.ndarray) -> np.ndarray:
@@ -110,7 +110,7 @@ def _backward_filters(weight: np.ndarray, g: ConvGeometry, rows: list[int], colu
 def _input_gradient(gy: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, g: ConvGeometry) -> np.ndarray:
     gx = empty((g.n, g.h, g.w, g.c), gy.dtype)
     if gx.size:
-        seen, module = nhwc(gy), _MODULES[choose(g)]
+        seen, module = nhwc(gy), _MODULES[choose(g, gy.dtype)]
         sweeps = [(sweep, rows, columns) for sweep, rows, columns in backward_sweeps(g) if rows and columns]
         if len(sweeps) < min(g.sh, g.h) * min(g.sw, g.w):  # some pixels are seen through no tap
             gx[...] = 0 if bias is None else bias
