@@ -71,7 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_summary(commands.add_parser("summary", help="show the layers of a model: shapes, parameters, MACs, receptive fields"))
     info = commands.add_parser("info", help="show what is installed here, what is fast, and what is missing")
     info.set_defaults(run=_info)
-    warmup = commands.add_parser("warmup", help="compile all kernels for this machine, so that nothing has to wait for that later")
+    warmup = commands.add_parser(
+        "warmup", help="compile all kernels for this machine, so that nothing has to wait for that later"
+    )
     warmup.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of the arrays (default float32)")
     warmup.set_defaults(run=_warmup)
     return parser

@@ -39,20 +39,22 @@ def _has_tiles(g: ConvGeometry) -> bool:
 
 
 _forced: ContextVar[str | None] = ContextVar("minigrad convolution algorithm", default=None)
-_exact: ContextVar[bool] = ContextVar("minigrad exact convolution", default=os.environ.get("MINIGRAD_EXACT", "0") not in ("", "0"))
+_exact: ContextVar[bool] = ContextVar(
+    "minigrad exact convolution", default=os.environ.get("MINIGRAD_EXACT", "0") not in ("", "0")
+)
 
 
 @contextmanager
 def algorithm(name: str | None = None, *, exact: bool | None = None) -> Iterator[None]:
     """Choose how the convolutions of this thread are computed: ``with algorithm("im2col"): ...`` or ``algorithm(exact=True)``.
 
-    ``exact``: never by Winograd's transforms, which round more (at most 2e-5 of the largest output instead of some 5e-7) and spread
-    a NaN or an infinity over a tile of 4x4 outputs. The environment variable MINIGRAD_EXACT=1 makes that the default. float64 is
-    always exact, as long as no algorithm is named.
+    ``exact``: never by Winograd's transforms, which round more (at most 2e-5 of the largest output instead of some 5e-7) and
+    spread a NaN or an infinity over a tile of 4x4 outputs. The environment variable MINIGRAD_EXACT=1 makes that the default.
+    float64 is always exact, as long as no algorithm is named.
 
-    Names: "direct" (loops over the window), "winograd" (3x3 windows with stride 1), "lines" (products with the lines of the image,
-    one group), "im2col" (columns for a few pixels at a time, then a product). What an algorithm cannot compute is left to the
-    table. Raises ValueError for another name.
+    Names: "direct" (loops over the window), "winograd" (3x3 windows with stride 1), "lines" (products with the lines of the
+    image, one group), "im2col" (columns for a few pixels at a time, then a product). What an algorithm cannot compute is left to
+    the table. Raises ValueError for another name.
     """
     if name is not None and name not in ALGORITHMS:
         raise ValueError(f"algorithm must be one of {', '.join(map(repr, ALGORITHMS))}, got {name!r}")

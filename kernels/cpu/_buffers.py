@@ -84,7 +84,7 @@ def _discard_stale(age: int | None = None) -> None:
     """Give back free memory that was not used for the last ``age`` arrays (default: a few times as many as are kept)."""
     if age is None:
         age = STALE * sum(map(len, list(_kept.values()))) + 100
-    for size, owners in list(_kept.items()):
+    for owners in list(_kept.values()):
         for owner in list(owners):
             if owner.references() == IDLE and owner.used <= _clock - age:
                 try:

@@ -1,14 +1,14 @@
 """Convolution by plain loops over the window.
 
-With one input and one output a group (depthwise convolution) the channels are vectors, and the sums of four pixels stay in registers
-while the taps of the window pass by.
+With one input and one output a group (depthwise convolution) the channels are vectors, and the sums of four pixels stay in
+registers while the taps of the window pass by.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ._buffers import empty, zeros
+from ._buffers import zeros
 from ._compiler import device_function, kernel, prange
 from ._product import Filters
 from ._sweep import Sweep
@@ -70,7 +70,9 @@ def _depthwise(x, weight, start, y, lines, channels, s):
             q = 0
             if tw == 3 and dx == 1 and sx <= 2 and x0 >= -1 and count == lanes(x):
                 while q + 4 <= ow and q * sx + x0 + 3 * sx + 2 <= w:
-                    _four_of_three(x, weight, start, y, at + q * px * channels + c, q * sx + x0, places, window, (sx, px * channels))
+                    _four_of_three(
+                        x, weight, start, y, at + q * px * channels + c, q * sx + x0, places, window, (sx, px * channels)
+                    )
                     q += 4
             whole = begin if count == lanes(x) else ow
             for pixel in range(q, whole):

@@ -7,8 +7,8 @@ that not enough tiles would fit: then they are made for all tiles first, and sha
 
 The input gradient is the same over mirrored weights. For the weight gradient the products are (O, T) times (T, C).
 
-Float32 results are off by up to 2e-5 of the largest, most often 2e-6, where a sum of products in order is off by 5e-7. A NaN or an
-infinity spoils all outputs of the tiles that see it: ``exact`` convolution (see ``_algorithms.py``) spoils only its own.
+Float32 results are off by up to 2e-5 of the largest, most often 2e-6, where a sum of products in order is off by 5e-7. A NaN or
+an infinity spoils all outputs of the tiles that see it: ``exact`` convolution (see ``_algorithms.py``) spoils only its own.
 """
 
 from __future__ import annotations
@@ -281,7 +281,7 @@ def _copy_pixels(x, corner, lines, columns, channel, count, scratch, row):
 
 @device_function(reassociate=False)
 def _transform_tile(x, first, pixel, line, channels, inputs, at, step, scratch):
-    """inputs[at + (6 i + j) step + c] = number (i, j) of B^T d B, d the 6x6 pixels from x[first] on. The end of scratch is free."""
+    """inputs[at + (6 i + j) step + c] = number (i, j) of B^T d B for the 6x6 pixels d from x[first] on."""
     size = lanes(x)
     free = scratch.size - 36 * size
     for c in range(0, channels, size):
@@ -376,8 +376,12 @@ def _sum_range(x, gy, rows, inputs, outputs, products, patch, sums, task, sizes,
     for i in range(36 // places):
         for begin in range(first, last, block):
             count = min(block, last - begin)
-            _transform_range(x, inputs, rows, patch, (begin, count, i), (6, s[12], s[13], s[0], s[1], c), (first_c, number_c, c_part), sizes)
-            _transform_range(gy, outputs, rows, patch, (begin, count, i), (4, 0, 0, s[4], s[5], o), (first_o, number_o, o_part), sizes)
+            _transform_range(
+                x, inputs, rows, patch, (begin, count, i), (6, s[12], s[13], s[0], s[1], c), (first_c, number_c, c_part), sizes
+            )
+            _transform_range(
+                gy, outputs, rows, patch, (begin, count, i), (4, 0, 0, s[4], s[5], o), (first_o, number_o, o_part), sizes
+            )
             _multiply_places(inputs, outputs, products, count, begin == first, (number_o, number_c, o_part, c_part, places))
         for k in range(places // 6):
             _fold(products, 6 * k * o_part * c_part, sums, rows, i + k, number_o, number_c, o_part, c_part)

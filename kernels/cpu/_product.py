@@ -80,7 +80,9 @@ def _pack(values, taps, packed, panels, width, outputs, inputs, group_step, outp
         count = min(width, outputs - first)
         at = index // panels * group_step + first * output_step
         for start in range(0, inputs, 16):  # few enough to stay in the first-level cache
-            _pack_part(values, at, taps, packed[index], width, count, start, min(inputs, start + 16), inputs, output_step, input_step)
+            _pack_part(
+                values, at, taps, packed[index], width, count, start, min(inputs, start + 16), inputs, output_step, input_step
+            )
 
 
 @device_function(reassociate=False)
@@ -89,7 +91,10 @@ def _pack_part(values, at, taps, panel, width, count, start, stop, inputs, outpu
     along, row = np.uintp(input_step), np.uintp(width)
     for o in range(count):
         for t in range(taps.size):
-            source, target = np.uintp(at + o * output_step + taps[t] + start * input_step), np.uintp((t * inputs + start) * width + o)
+            source, target = (
+                np.uintp(at + o * output_step + taps[t] + start * input_step),
+                np.uintp((t * inputs + start) * width + o),
+            )
             for c in range(np.uintp(stop - start)):
                 panel[target + c * row] = values[source + c * along]
     for o in range(count, width):
@@ -114,11 +119,12 @@ def multiply_lines(c, c_at, c_row, start, start_at, start_row, a, b, left, right
     """c[r, n] = start[r, n] + sum over i < lines and k < depth of a[r, i, k] * b[i, k, n]; see ``tile``."""
     a_at, a_row, a_step, a_line = left
     r = 0
+    wide = columns > lanes(c)
     while r < rows:
-        count = _next_rows(rows - r)
+        count = _next_of_two(rows - r) if wide else _next_of_one(rows - r)
         into, begin, seen = c_at + r * c_row, start_at + r * start_row, (a_at + r * a_row, a_row, a_step, a_line)
         r += count
-        if columns > lanes(c):
+        if wide:
             if count == 12:
                 tile(12, 2, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
             elif count == 8:
@@ -131,10 +137,16 @@ def multiply_lines(c, c_at, c_row, start, start_at, start_row, a, b, left, right
                 tile(2, 2, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
             else:
                 tile(1, 2, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
+        elif count == 14:
+            tile(14, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
         elif count == 12:
             tile(12, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
+        elif count == 10:
+            tile(10, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
         elif count == 8:
             tile(8, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
+        elif count == 7:
+            tile(7, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
         elif count == 6:
             tile(6, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
         elif count == 4:
@@ -145,13 +157,25 @@ def multiply_lines(c, c_at, c_row, start, start_at, start_row, a, b, left, right
             tile(1, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
 
 
+# The rows of the next tile: parts of nearly equal size, for which there are tiles. An addition must wait some four steps for the
+# one before it, so a tile of few rows takes no less time than one of 4 rows of two vectors, or of 8 rows of one.
+
+
 @device_function(reassociate=False, inline=True)
-def _next_rows(left):
-    """The rows of the next tile: parts of nearly equal size, for which there are tiles."""
+def _next_of_two(left):
     parts = (left + 11) // 12
     count = (left + parts - 1) // parts  # of rows, if all parts were equal
     if count > 8:
         return 12 if left > count or left == 12 else 6  # 11 are 6 and 5, 10 are 6 and 4, 9 are 6 and 3
     if count == 7:
         return 8 if left > 7 else 6
+    return 4 if count == 5 else 2 if count == 3 else count
+
+
+@device_function(reassociate=False, inline=True)
+def _next_of_one(left):
+    parts = (left + 13) // 14
+    count = (left + parts - 1) // parts
+    if count == 13 or count == 11 or count == 9:
+        return count + 1 if left > count else 8 if count == 9 else 7
     return 4 if count == 5 else 2 if count == 3 else count

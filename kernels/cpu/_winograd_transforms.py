@@ -5,8 +5,8 @@ multiplications instead of twelve (Winograd 1980; Lavin & Gray 2016, arXiv 1509.
 
     y = A^T [ (G w) * (B^T d) ]      w: 3 weights, d: 6 inputs, y: 4 outputs
 
-with the matrices below, and a tile of 4x4 outputs 36 instead of 144, when they are applied to its rows and its columns. These points round about half
-as much as the textbook's 0, 1, -1, 2, -2.
+with the matrices below, and a tile of 4x4 outputs 36 instead of 144, when they are applied to its rows and its columns. These
+points round about half as much as the textbook's 0, 1, -1, 2, -2.
 """
 
 from __future__ import annotations

@@ -13,10 +13,9 @@ import math
 import numpy as np
 
 from ..layout import nhwc
-from . import _norm_columns, _norm_rows
+from . import _norm_columns, _norm_rows, elementwise
 from ._buffers import empty
 from ._compiler import device_function, kernel, prange
-from .elementwise import add, relu_forward
 
 __all__ = [
     "local_response_norm_backward",
@@ -51,8 +50,8 @@ def normalize_forward(
         if _walk(x) is _norm_columns:
             return _norm_columns.forward(x, mean, rstd, weight, bias, addend, rectify)
         y = _norm_rows.forward(x, mean, rstd, weight, bias)
-        y = y if addend is None else add(y, addend, out=y)
-        return relu_forward(y, out=y) if rectify else y
+        y = y if addend is None else elementwise.add(y, addend, out=y)
+        return elementwise.relu_forward(y, out=y) if rectify else y
 
 
 def normalize_backward(

@@ -67,7 +67,7 @@ def _product(x, y, bias, z) -> None:
 @kernel(reassociate=False)
 def _multiply(x, packed, bias, z, sizes, steps, workers):
     for worker in prange(workers):
-        m, n, depth, blocks, parts, panels, width = sizes
+        m, _, _, blocks, parts, panels, _ = sizes
         for task in range(worker * blocks * parts // workers, (worker + 1) * blocks * parts // workers):
             block, part = task // parts, task % parts
             first, last = m * block // blocks, m * (block + 1) // blocks
@@ -82,7 +82,19 @@ def _multiply_block(x, packed, bias, z, first, last, begin, end, sizes, steps):
     for panel in range(begin, end):
         at, seen, columns = panel * width, first * x_row, min(width, n - panel * width)
         part = min(depth, DEPTH)
-        multiply(*(z, first * n + at, n, bias, at, start_row), x, seen, x_row, x_step, packed, panel * panel_step, row, last - first, part, columns)
+        multiply(
+            *(z, first * n + at, n, bias, at, start_row),
+            x,
+            seen,
+            x_row,
+            x_step,
+            packed,
+            panel * panel_step,
+            row,
+            last - first,
+            part,
+            columns,
+        )
         for k in range(DEPTH, depth, DEPTH):
             into, used = (z, first * n + at, n, z, first * n + at, n), panel * panel_step + k * row
             multiply(*into, x, seen + k * x_step, x_row, x_step, packed, used, row, last - first, min(DEPTH, depth - k), columns)

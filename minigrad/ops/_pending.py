@@ -1,9 +1,9 @@
 """Results that are computed later, together with what follows: normalization, residual sum and rectifier in one pass.
 
-Networks write ``F.relu(self.bn(x))`` and ``out += shortcut; F.relu(out)``. Each op by itself reads and writes the whole image. So
-batch normalization hands out a tensor whose array is not there yet (``Tensor.pending``), a sum of the same shape is noted, and a
-rectifier computes all in one pass. Whoever asks for the array in between (``t.data``, any other op, a hook, a print) gets it, computed
-then. What a pending result is computed from must not change meanwhile: in-place ops settle it first (``settle``).
+Networks write ``F.relu(self.bn(x))`` and ``out += shortcut; F.relu(out)``. Each op by itself reads and writes the whole image.
+So batch normalization hands out a tensor whose array is not there yet (``Tensor.pending``), a sum of the same shape is noted, and
+a rectifier computes all in one pass. Whoever asks for the array in between (``t.data``, any other op, a hook, a print) gets it,
+computed then. What a pending result is computed from must not change meanwhile: in-place ops settle it first (``settle``).
 """
 
 from __future__ import annotations
@@ -52,7 +52,12 @@ def depend(t: Tensor, *sources: Tensor) -> None:
 def pending_sum(x, other) -> Pending | None:
     """The pending sum of a pending tensor and an array of the same kind; None if there is none."""
     for first, second in ((x, other), (other, x)):
-        if isinstance(first, Tensor) and first.pending is not None and first.pending.addend is None and isinstance(second, Tensor):
+        if (
+            isinstance(first, Tensor)
+            and first.pending is not None
+            and first.pending.addend is None
+            and isinstance(second, Tensor)
+        ):
             p, a = first.pending, second.data
             if a.shape == p.shape and a.dtype == p.dtype and is_worth_it(second) and first.pending is not None:
                 return Pending(p.compute, p.shape, p.dtype, a)

@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
-
 from minigrad.kernels import for_array
 from minigrad.ops._base import check_float, check_inplace, normalize_dims, op, quiet, record, record_inplace, xp
 from minigrad.ops._erf import erf_of

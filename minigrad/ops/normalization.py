@@ -236,7 +236,8 @@ def _record(name, x, weight, bias, eps, axes, view, order, statistics=None):
         scale, shift = (None if p is None else p.copy() for p in (w, b))  # optimizers change the parameters in place
 
         def compute(addend, rectify):
-            return image(kernels.normalize_forward(x4, mean, rstd, scale, shift, None if addend is None else rows(addend), rectify))
+            addend = None if addend is None else rows(addend)
+            return image(kernels.normalize_forward(x4, mean, rstd, scale, shift, addend, rectify))
 
         y = record_pending(Pending(compute, x.shape, x.dtype), (x, weight, bias), backward, saves=(x, weight), name=name)
         depend(y, x)

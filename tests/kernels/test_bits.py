@@ -13,6 +13,7 @@ import pytest
 
 from minigrad.kernels import cpu
 from minigrad.kernels.cpu import _threads
+from minigrad.kernels.cpu._algorithms import choose
 from minigrad.kernels.geometry import AdaptiveGeometry, ConvGeometry, PoolGeometry, ResizeGeometry
 from tests.kernels.agreement import DTYPES, build
 
@@ -27,6 +28,8 @@ def results_of_all_kernels(dtype):
         return rng.standard_normal(shape).astype(dtype)
 
     yield from _convolutions(draw)
+    yield from _convolutions_by_name(draw)
+    yield from _elementwise_and_products(draw)
     yield from _poolings(draw)
     yield from _normalizations(draw)
 
@@ -40,6 +43,13 @@ def results_of_all_kernels(dtype):
     losses, logsumexp = cpu.cross_entropy_forward(logits, *options)
     yield "cross_entropy_forward", (losses, logsumexp)
     yield "cross_entropy_backward", cpu.cross_entropy_backward(glosses, logits, logsumexp, *options)
+
+    x, y = draw(2, 70_001)
+    yield "relu_forward", cpu.relu_forward(x)
+    yield "relu_backward", cpu.relu_backward(x, y)
+    yield "add", cpu.add(x, y)
+    for left, right in ((draw(150, 700), draw(700, 90)), (draw(70, 150).T, draw(60, 70).T), (draw(2, 300), draw(200, 300).T)):
+        yield "matmul", cpu.matmul(left, right, draw(right.shape[1]))
 
     p, g, v = draw(3, 70_001)
     cpu.sgd_momentum(p, g, v, 0.1, 0.9, 0.2, 1e-4, True, False, False)
@@ -63,6 +73,42 @@ def _convolutions(draw):
         yield "conv_transpose2d_forward", cpu.conv_transpose2d_forward(draw(*t.y_shape), weight, bias, t)
         yield "conv_transpose2d_backward_input", cpu.conv_transpose2d_backward_input(gy, weight, t)
         yield "conv_transpose2d_backward_weight", cpu.conv_transpose2d_backward_weight(gy, draw(*t.y_shape), t)
+
+
+# algorithm, x shape, weight shape, stride, groups: several blocks and parts of each
+BY_NAME = (
+    ("im2col", (2, 150, 7, 9), (20, 150, 3, 3), 1, 1),  # columns of some taps at a time
+    ("im2col", (3, 20, 18, 11), (36, 10, 3, 3), 2, 2),
+    ("lines", (3, 10, 17, 12), (20, 10, 3, 3), 1, 1),
+    ("lines", (2, 3, 19, 18), (35, 3, 5, 5), 2, 1),
+    ("winograd", (4, 17, 13, 14), (20, 17, 3, 3), 1, 1),
+    ("winograd", (2, 260, 13, 14), (40, 260, 3, 3), 1, 1),  # inputs and products apart
+    ("direct", (2, 37, 9, 21), (37, 1, 3, 3), 1, 37),
+    ("direct", (2, 6, 9, 8), (9, 2, 3, 3), 2, 3),
+)
+
+
+def _convolutions_by_name(draw):
+    for name, shape, filters, stride, groups in BY_NAME:
+        g = ConvGeometry.of(shape, filters, stride, 1, 1, groups)
+        x, weight, bias, gy = draw(*shape), draw(*filters), draw(filters[0]), draw(*g.y_shape)
+        with cpu.algorithm(name):
+            assert choose(g) == name
+            yield "conv2d_forward", cpu.conv2d_forward(x, weight, bias, g)
+            yield "conv2d_backward_input", cpu.conv2d_backward_input(gy, weight, g)
+            yield "conv2d_backward_weight", cpu.conv2d_backward_weight(gy, x, g)
+
+
+def _elementwise_and_products(draw):
+    x, y = draw(2, 50_007)
+    yield "relu_forward", cpu.relu_forward(x)
+    yield "relu_backward", cpu.relu_backward(x, y)
+    yield "add", cpu.add(x, y)
+    for m, k, n in ((150, 37, 45), (7, 1100, 70), (3, 130, 50)):
+        x, y, bias = draw(m, k), draw(k, n), draw(n)
+        yield "matmul", cpu.matmul(x, y, bias)
+        yield "matmul", cpu.matmul(x, np.asfortranarray(y))
+        yield "matmul", cpu.matmul(np.asfortranarray(x), y)
 
 
 def _poolings(draw):

@@ -35,7 +35,9 @@ def test_docstrings(name):
     assert inspect.getdoc(getattr(cpu, name)).startswith("See reference.")
 
 
-@pytest.mark.parametrize("file", ["convolution", "loss", "normalization", "optimizer", "pooling", "resize"])
+@pytest.mark.parametrize(
+    "file", ["convolution", "elementwise", "loss", "normalization", "optimizer", "pooling", "product", "resize"]
+)
 @pytest.mark.parametrize("package", ["reference", "cpu"])
 def test_files_export_what_the_package_exports(package, file):
     module = importlib.import_module(f"minigrad.kernels.{package}.{file}")

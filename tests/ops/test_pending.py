@@ -1,0 +1,229 @@
+"""Results that wait for what follows: the same bits as one op after another, whoever looks at them in between."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+import minigrad.nn.functional as F
+from minigrad import nn, optim
+from minigrad.ops import _pending
+
+
+def image(seed=0, shape=(4, 16, 12, 12), requires_grad=True):
+    """A large activation that a kernel made, from a leaf."""
+    rng = np.random.default_rng(seed)
+    leaf = mg.tensor(rng.standard_normal(shape), dtype=mg.float32, requires_grad=requires_grad)
+    return leaf, F.conv2d(leaf, mg.tensor(np.eye(shape[1])[:, :, None, None], dtype=mg.float32))
+
+
+def batch_norm(x, seed=1):
+    rng = np.random.default_rng(seed)
+    weight, bias = (mg.tensor(rng.standard_normal(x.shape[1]), dtype=mg.float32, requires_grad=True) for _ in range(2))
+    return mg.ops.batch_norm_training(x, weight, bias)[0], weight, bias
+
+
+def touch(t):
+    """Ask for the array of ``t``, as anybody may."""
+    assert t.data.shape == t.shape
+    return t
+
+
+def ignore(t):
+    return t
+
+
+CHAINS = {
+    "relu": lambda y, s, look: F.relu(look(y)),
+    "relu_": lambda y, s, look: F.relu(look(y), inplace=True),
+    "add_, relu": lambda y, s, look: F.relu(look(look(y).add_(s))),
+    "add_, relu_": lambda y, s, look: look(look(y).add_(s)).relu_(),
+    "add, relu": lambda y, s, look: F.relu(look(look(y) + s)),
+    "add in the other order": lambda y, s, look: F.relu(look(s + look(y))),
+    "two sums": lambda y, s, look: F.relu(look(look(look(y) + s) + s)),
+    "itself": lambda y, s, look: F.relu(look(look(y) + y)),
+    "alpha": lambda y, s, look: F.relu(look(mg.add(look(y), s, alpha=2))),
+    "broadcast sum": lambda y, s, look: F.relu(look(look(y) + s.mean((2, 3), keepdim=True))),
+    "used twice": lambda y, s, look: F.relu(look(y)) + look(y) * 2,
+    "number": lambda y, s, look: F.relu(look(y) + 1.0),
+}
+
+
+def run(chain, look):
+    """Result and gradients of a chain of ops on a batch-normalized image and another image."""
+    leaf, x = image()
+    other, s = image(2)
+    y, weight, bias = batch_norm(x)
+    z = CHAINS[chain](y, s, look)
+    (z * z).sum().backward()
+    return [z.data, *(t.grad.data for t in (leaf, other, weight, bias) if t.grad is not None)]
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_same_bits_whoever_looks(chain):
+    for ours, theirs in zip(run(chain, ignore), run(chain, touch), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_like_small_pieces(chain, monkeypatch):
+    """With nothing worth waiting for, each op works by itself."""
+    ours = run(chain, ignore)
+    monkeypatch.setattr(_pending, "SMALL", 10**9)
+    for mine, theirs in zip(ours, run(chain, ignore), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_it_waits():
+    y = batch_norm(image()[1])[0]
+    assert y.pending is not None
+    z = F.relu(y)
+    assert y.pending is not None, "the normalized image was written out"
+    assert z.pending is None
+    touch(y)
+    assert y.pending is None
+    np.testing.assert_array_equal(z.data, np.maximum(y.data, 0))
+
+
+def test_residual_sum_waits():
+    y, s = batch_norm(image()[1])[0], image(2)[1]
+    y += s
+    assert y.pending is not None
+    z = F.relu(y)
+    assert y.pending is not None
+    np.testing.assert_array_equal(z.data, np.maximum(y.data, 0))
+
+
+def test_small_or_foreign_arrays_do_not_wait():
+    """An array of the caller's may be written to at any time, without a word."""
+    array = np.random.default_rng(0).standard_normal((4, 16, 12, 12)).astype(np.float32)
+    assert batch_norm(mg.Tensor(array))[0].pending is None
+    assert batch_norm(image(shape=(2, 3, 4, 4))[1])[0].pending is None
+
+
+def test_anomaly_detection_sees_the_normalized_image():
+    with mg.autograd.detect_anomaly():
+        assert batch_norm(image()[1])[0].pending is None
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_gradient_hooks_and_retained_gradients(inplace):
+    _, x = image()
+    y = batch_norm(x)[0]
+    seen = []
+    y.register_hook(lambda g: seen.append(g.data.copy()))
+    if not inplace:
+        y.retain_grad()
+    z = F.relu(y, inplace=inplace)
+    z.sum().backward()
+    expected = (z.data > 0).astype(np.float32)
+    if inplace:  # the hook was registered on the value before
+        np.testing.assert_array_equal(seen[0], expected)
+    else:
+        np.testing.assert_array_equal(seen[0], expected)
+        np.testing.assert_array_equal(y.grad.data, expected)
+
+
+def test_a_forward_hook_gets_the_normalized_image():
+    bn, seen = nn.BatchNorm2d(16), []
+    bn.register_forward_hook(lambda module, args, output: seen.append(output.data.copy()))
+    x = image()[1]
+    z = F.relu(bn(x))
+    assert seen[0].min() < 0
+    np.testing.assert_array_equal(z.data, np.maximum(seen[0], 0))
+
+
+def test_in_place_change_of_the_input_comes_after():
+    _, x = image()
+    y = batch_norm(x)[0]
+    expected = batch_norm(image()[1])[0].data
+    with mg.no_grad():
+        x.mul_(2)
+    assert y.pending is None, "the change did not wait for the result"
+    np.testing.assert_array_equal(y.data, expected)
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.sum().backward()
+
+
+def test_in_place_change_of_the_addend_comes_after():
+    y, s = batch_norm(image()[1])[0], image(2)[1]
+    total = y + s
+    expected = (batch_norm(image()[1])[0].data + image(2)[1].data).copy()
+    s.zero_()
+    np.testing.assert_array_equal(total.data, expected)
+
+
+def test_in_place_change_of_the_result_is_seen_by_its_sum_only_before():
+    y, s = batch_norm(image()[1])[0], image(2)[1]
+    total = y + s
+    expected = batch_norm(image()[1])[0].data + s.data
+    y.mul_(3)
+    np.testing.assert_array_equal(total.data, expected)
+
+
+def test_parameters_may_change():
+    _, x = image()
+    y, weight, bias = batch_norm(x)
+    expected = batch_norm(image()[1])[0].data
+    weight.grad, bias.grad = mg.ones(16), mg.ones(16)
+    optim.SGD([weight, bias], lr=1.0).step()
+    np.testing.assert_array_equal(y.data, expected)
+
+
+def test_evaluation_without_gradients():
+    bn = nn.BatchNorm2d(16).eval()
+    with mg.no_grad():
+        x = image(requires_grad=False)[1]
+        y = bn(x)
+        assert y.pending is not None
+        z = F.relu(y)
+    np.testing.assert_array_equal(z.data, np.maximum(touch(y).data, 0))
+    np.testing.assert_allclose(y.data, x.data / np.sqrt(1 + 1e-5), rtol=1e-5, atol=1e-6)
+
+
+def test_what_asks_for_an_array_gets_it():
+    with mg.no_grad():
+        y = nn.BatchNorm2d(16).eval()(image(requires_grad=False)[1])
+        assert y.shape == (4, 16, 12, 12)
+        y = nn.BatchNorm2d(16).eval()(image(requires_grad=False)[1])
+        assert "tensor(" in repr(y)
+        y = nn.BatchNorm2d(16).eval()(image(requires_grad=False)[1])
+        np.testing.assert_array_equal(copy.deepcopy(y).data, y.data)
+        y = nn.BatchNorm2d(16).eval()(image(requires_grad=False)[1])
+        assert y.detach().data is y.data
+        y = nn.BatchNorm2d(16).eval()(image(requires_grad=False)[1])
+        assert np.asarray(y).dtype == np.float32
+
+
+def test_missing_attributes_still_help():
+    y = batch_norm(image()[1])[0]
+    with pytest.raises(AttributeError, match="softmx"):
+        y.softmx  # noqa: B018
+    assert y.pending is not None
+
+
+def test_wrong_shapes_are_named():
+    y = batch_norm(image()[1])[0]
+    with pytest.raises(ValueError, match="broadcast"):
+        y + mg.zeros(4, 15, 12, 12)
+    with pytest.raises((ValueError, RuntimeError)):
+        y.add_(mg.zeros(2, 4, 16, 12, 12))
+
+
+def test_nothing_is_kept_alive():
+    """A result that was never computed goes with its last reference, and takes its inputs with it."""
+    gc.disable()
+    try:
+        leaf, x = image()
+        y = batch_norm(x)[0]
+        watched = weakref.ref(x), weakref.ref(y)
+        del x, y
+        assert [w() for w in watched] == [None, None]
+        assert leaf is not None
+    finally:
+        gc.enable()
