@@ -20,7 +20,7 @@ from ._compiler import device_function, kernel, prange
 from ._product import ROWS, Filters, multiply, panel_width
 from ._sweep import Sweep
 from ._threads import get_num_threads
-from ._vector import clear, copy, fill, fma, lanes, load, load_first, store, store_first
+from ._vector import clear, copy, fill, fma, lanes, load, load_first, store, store_first, transpose
 from ._winograd_transforms import (
     gradient_line,
     input_line,
@@ -133,6 +133,27 @@ def _transform_weights(values, taps, weights, scratch, sizes):
 @device_function(reassociate=False)
 def _gather_weights(values, at, taps, lines, width, outs, output_step, number, input_step):
     """lines[(9 c + t) * width + o] = the weight of tap t and input c for output o; 0 for o >= outs."""
+    size = lanes(lines)
+    if size > 8 and output_step == 9 and taps[0] == 8 and taps[8] == 0:  # windows backwards, outputs beside each other
+        for c in range(number):
+            for o in range(0, width, size):
+                first, to = at + c * input_step + o * 9, (9 * c + 8) * width + o
+                transpose(values, first, 9, outs - o, lines, to, -width, 9)
+        return
+    if input_step == 9 and taps[0] == 0 and taps[8] == 8:  # the windows of an output, one after another
+        for k in range(0, 9 * number, size):
+            for o in range(0, width, size):
+                transpose(
+                    values,
+                    at + o * output_step + k,
+                    output_step,
+                    outs - o,
+                    lines,
+                    k * width + o,
+                    width,
+                    min(size, 9 * number - k),
+                )
+        return
     across, along, row = np.uintp(output_step), np.uintp(input_step), np.uintp(9 * width)
     for o in range(np.uintp(outs)):
         for t in range(9):

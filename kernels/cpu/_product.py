@@ -14,7 +14,7 @@ from . import _machine
 from ._buffers import empty
 from ._compiler import device_function, kernel, prange
 from ._tile import tile
-from ._vector import lanes
+from ._vector import lanes, transpose
 
 __all__ = ["ROWS", "Filters", "multiply", "multiply_lines", "pack", "panel_width", "panels_of"]
 
@@ -88,6 +88,13 @@ def _pack(values, taps, packed, panels, width, outputs, inputs, group_step, outp
 @device_function(reassociate=False)
 def _pack_part(values, at, taps, panel, width, count, start, stop, inputs, output_step, input_step):
     """Some inputs of a panel. Indices are unsigned: a signed one could count from the end, which would have to be checked."""
+    size = lanes(panel)
+    if taps.size == 1 and input_step == 1:  # a matrix whose rows are turned into columns
+        for k in range(start, stop, size):
+            for o in range(0, width, size):
+                first = at + o * output_step + taps[0] + k
+                transpose(values, first, output_step, count - o, panel, k * width + o, width, min(size, stop - k))
+        return
     along, row = np.uintp(input_step), np.uintp(width)
     for o in range(count):
         for t in range(taps.size):

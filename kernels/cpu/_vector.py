@@ -36,6 +36,7 @@ __all__ = [
     "store",
     "store_first",
     "total_of",
+    "transpose",
     "vector_intrinsic",
 ]
 
@@ -219,6 +220,55 @@ def store_first(typing, x, at, value, count):
         return context.get_dummy_value()
 
     return types.void(x, types.intp, value, types.intp), generate
+
+
+def _transpose(source, at, step, rows, target, to, row, columns):
+    for r in range(_machine.lanes(source.dtype)):
+        for k in range(columns):
+            target[to + k * row + r] = source[at + r * step + k] if r < rows else 0
+
+
+@vector_intrinsic(_transpose)
+def transpose(typing, source, at, step, rows, target, to, row, columns):
+    """target[to + k*row + r] = source[at + r*step + k] for r < rows, 0 for rows <= r < lanes; k < columns <= lanes.
+
+    A block of as many rows as columns is turned in registers: rows that are d apart exchange their parts, for d = 1, 2, 4, ...
+    """
+
+    def generate(context, builder, sig, args):
+        vector = vector_type(source.dtype)
+        count, zero = vector.count, INDEX(0)
+        first = pointer(context, builder, source, args[0], args[1])
+        values = []
+        for r in range(count):
+            there = builder.icmp_signed("<", INDEX(r), args[3])
+            mask = emit_mask(builder, builder.select(there, args[7], zero), vector)
+            values.append(emit_load(builder, builder.gep(first, [builder.mul(args[2], INDEX(r))]), vector, mask))
+        distance = 1
+        while distance < count:
+            values = _exchanged(builder, values, distance)
+            distance *= 2
+        into = pointer(context, builder, target, args[4], args[5])
+        for k, value in enumerate(values):
+            with builder.if_then(builder.icmp_signed("<", INDEX(k), args[7])):
+                emit_store(builder, value, builder.gep(into, [builder.mul(args[6], INDEX(k))]))
+        return context.get_dummy_value()
+
+    numbers = types.intp
+    return types.void(source, numbers, numbers, numbers, target, numbers, numbers, numbers), generate
+
+
+def _exchanged(builder, values, distance: int):
+    """Rows whose numbers differ by ``distance`` exchange the elements whose numbers do."""
+    count, results = len(values), list(values)
+    order = ir.VectorType(ir.IntType(32), count)
+    upper = ir.Constant(order, [j if not j & distance else count + j - distance for j in range(count)])
+    lower = ir.Constant(order, [j + distance if not j & distance else count + j for j in range(count)])
+    for r in range(count):
+        if not r & distance:
+            results[r] = builder.shuffle_vector(values[r], values[r + distance], upper)
+            results[r + distance] = builder.shuffle_vector(values[r], values[r + distance], lower)
+    return results
 
 
 # ---- arithmetic ------------------------------------------------------------------------------------------------------
