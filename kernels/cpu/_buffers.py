@@ -21,6 +21,8 @@ __all__ = ["BufferStats", "buffer_stats", "empty", "empty_cache", "zeros"]
 
 LINE = 64  # bytes of a cache line
 SMALLEST = 16 * 1024  # bytes from which on memory is kept
+MOST = 4  # times as much free memory as was ever in use at once is kept, and ...
+FLOOR = 64 * 2**20  # ... at least so many bytes: beyond that, what was used least recently is given back
 STALE = 4  # memory is given back when so many times as many arrays as are kept were made since it was last used
 
 
@@ -44,6 +46,7 @@ RELIABLE = getattr(sys, "_is_gil_enabled", lambda: True)() and sys.implementatio
 
 _kept: dict[int, list[_Owner]] = {}  # bytes -> owners; the one used last is at the end
 _clock = 0
+_peak = 0  # bytes in use at once, at most, as seen when new memory was needed
 
 
 def empty(shape: tuple[int, ...], dtype) -> np.ndarray:
@@ -91,6 +94,24 @@ def _discard_stale(age: int | None = None) -> None:
                     owners.remove(owner)
                 except ValueError:  # another thread has just taken it
                     continue
+    _discard_surplus()
+
+
+def _discard_surplus() -> None:
+    """Give back the free memory that was used least recently where much more is free than was ever in use at once."""
+    global _peak
+    pairs = [(owner, owners) for owners in list(_kept.values()) for owner in list(owners)]
+    free = [(owner, owners) for owner, owners in pairs if owner.references() == IDLE]
+    total = sum(owner.memory.nbytes for owner, _ in free)
+    _peak = max(_peak, sum(owner.memory.nbytes for owner, _ in pairs) - total)
+    for owner, owners in sorted(free, key=lambda pair: pair[0].used):
+        if total <= max(FLOOR, MOST * _peak):
+            break
+        total -= owner.memory.nbytes
+        try:
+            owners.remove(owner)
+        except ValueError:  # another thread has just taken it
+            continue
 
 
 def empty_cache() -> None:

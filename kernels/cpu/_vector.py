@@ -171,7 +171,8 @@ def load(typing, x, at):
 
 def _load_first(x, at, count):
     result = np.zeros(_machine.lanes(x.dtype), x.dtype)
-    result[: max(count, 0)] = x[at : at + max(count, 0)]
+    count = min(max(count, 0), len(result))
+    result[:count] = x[at : at + count]
     return result
 
 
@@ -203,7 +204,8 @@ def store(typing, x, at, value):
 
 
 def _store_first(x, at, value, count):
-    x[at : at + max(count, 0)] = value[: max(count, 0)]
+    count = min(max(count, 0), len(value))
+    x[at : at + count] = value[:count]
 
 
 @vector_intrinsic(_store_first)

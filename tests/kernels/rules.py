@@ -17,6 +17,13 @@ from minigrad.kernels.cpu._compiler import Kernel
 
 FOLDER = Path(cpu.__file__).parent
 COMPILERS = {"jit", "njit", "generated_jit", "vectorize", "guvectorize", "stencil", "cfunc"}
+GENERATORS = {"intrinsic", "overload", "overload_method", "overload_attribute", "register_jitable", "lower_builtin"}
+
+# The functions with generated code: which parameters say where one writes, an array and a place in it; None if it writes nothing.
+INTRINSICS = {
+    **dict.fromkeys(("lanes", "load", "load_first", "fill", "fma", "select_positive", "total_of")),
+    **{"store": ("x", "at"), "store_first": ("x", "at"), "transpose": ("target", "to"), "tile": ("c", "c_at")},
+}
 
 # What kernels and the functions that they call may call and write: nothing that allocates an array or raises an exception.
 CALLS = {"range", "min", "max", "len", "abs", "int", "float", "bool", "round", "zip", "enumerate", "divmod"}
@@ -35,11 +42,13 @@ class Source:
         self.name, self.tree = name, ast.parse(text)
         self.kernels: dict[str, ast.FunctionDef] = {}
         self.device_functions: dict[str, ast.FunctionDef] = {}
+        self.intrinsics: dict[str, ast.FunctionDef] = {}
         self.imported: dict[str, tuple[str, str]] = {}  # from modules of the same folder
         self.literals: set[str] = set()  # names of numbers that are written out
+        kinds = {"kernel": self.kernels, "device_function": self.device_functions, "vector_intrinsic": self.intrinsics}
         for node in self.tree.body:
             if isinstance(node, ast.FunctionDef):
-                found = {"kernel": self.kernels, "device_function": self.device_functions}.get(_decorator(node))
+                found = kinds.get(_decorator(node))
                 if found is not None:
                     found[node.name] = node
             elif isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
@@ -69,8 +78,10 @@ def _names(node: ast.AST) -> set[str]:
 
 
 def _values(node: ast.AST) -> set[str]:
-    """The names whose values an expression reads; the size of a view is the same for every iteration."""
+    """The names whose values an expression reads; the size of a view and its vectors are the same for every iteration."""
     if isinstance(node, ast.Attribute) and node.attr in ("size", "shape", "ndim"):
+        return set()
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "lanes":
         return set()
     own = {node.id} if isinstance(node, ast.Name) else set()
     return own.union(*map(_values, ast.iter_child_nodes(node)))
@@ -101,12 +112,14 @@ class Rules:
 
     def function(self, source: Source, name: str) -> tuple[Source, ast.FunctionDef] | None:
         """The device function that is called ``name`` in a module."""
-        if name in source.device_functions:
-            return source, source.device_functions[name]
-        module, original = source.imported.get(name, (None, None))
-        if module in self.sources and original in self.sources[module].device_functions:
-            return self.sources[module], self.sources[module].device_functions[original]
-        return None
+        module, original = source.imported.get(name, (source.name, name))
+        found = self.sources.get(module)
+        return (found, found.device_functions[original]) if found and original in found.device_functions else None
+
+    def intrinsic(self, source: Source, name: str) -> ast.FunctionDef | None:
+        """The function with generated code that is called ``name`` in a module."""
+        module, original = source.imported.get(name, (source.name, name))
+        return self.sources[module].intrinsics.get(original) if module in self.sources else None
 
     def complaints(self, source: Source) -> Iterator[str]:
         for function in source.kernels.values():
@@ -152,13 +165,14 @@ class Rules:
                     yield f"{place} uses np.{node.attr}"
             elif isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
-                fine = called in CALLS | {"prange"} or called.startswith(("np.", "math.")) or self.function(source, called)
+                fine = called in CALLS | {"prange"} or called.startswith(("np.", "math."))
+                fine = fine or self.function(source, called) or self.intrinsic(source, called)
                 if not fine or node.keywords:
                     yield f"{place} calls {called}" + (" with keywords" if fine else "")
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id not in known | CALLS | {"np", "math"}:
                 module, original = source.imported.get(node.id, (source.name, node.id))
                 literal = module in self.sources and original in self.sources[module].literals
-                if not literal and not self.function(source, node.id):
+                if not literal and not self.function(source, node.id) and not self.intrinsic(source, node.id):
                     yield f"{place} reads {node.id}, which is no number that is written out: the cache would not see it change"
         for builtin in sorted(_stored(function) & vars(builtins).keys()):
             yield f"line {function.lineno}: {function.name} gives {builtin} another meaning"
@@ -181,24 +195,39 @@ class Rules:
                     yield f"line {node.lineno}: {function.name} writes to an attribute"
                 if isinstance(part, ast.Subscript) and isinstance(part.ctx, ast.Store) and not _values(part) & own:
                     yield f"line {node.lineno}: {function.name} writes to {ast.unparse(part)}, whatever the iteration"
-            if isinstance(node, ast.Call) and (called := self.function(source, ast.unparse(node.func))):
-                arguments = _unpacked(function, node.args)
-                if arguments is None or len(arguments) != len(_parameters(called[1])):
-                    yield f"line {node.lineno}: {function.name}: the arguments of {called[1].name} cannot be told apart"
-                    continue
-                pairs = zip(_parameters(called[1]), arguments, strict=True)
-                passed = frozenset(parameter for parameter, argument in pairs if _values(argument) & own)
-                step = (called[0].name, called[1].name, passed)
-                if step not in seen:
-                    yield from self.writes(*called, set(passed), seen | {step})
+            if isinstance(node, ast.Call):
+                yield from self.call(source, function, node, own, seen)
+
+    def call(self, source: Source, function: ast.FunctionDef, node: ast.Call, own: set[str], seen) -> Iterator[str]:
+        """What a call writes, or the functions that the called one calls."""
+        name = ast.unparse(node.func)
+        called, intrinsic = self.function(source, name), self.intrinsic(source, name)
+        if not called and not intrinsic:
+            return
+        parameters = _parameters(called[1]) if called else _parameters(intrinsic)[1:]  # the first is Numba's typing context
+        arguments = _unpacked(function, node.args)
+        if arguments is None or len(arguments) != len(parameters):
+            yield f"line {node.lineno}: {function.name}: the arguments of {name} cannot be told apart"
+            return
+        given = dict(zip(parameters, arguments, strict=True))
+        passed = frozenset(name for name, alternatives in given.items() if all(_values(value) & own for value in alternatives))
+        if called:
+            step = (called[0].name, called[1].name, passed)
+            if step not in seen:
+                yield from self.writes(*called, set(passed), seen | {step})
+        elif intrinsic.name not in INTRINSICS:
+            yield f"line {node.lineno}: {function.name}: what {name} writes is not known here"
+        elif INTRINSICS[intrinsic.name] and passed.isdisjoint(INTRINSICS[intrinsic.name]):
+            place = [ast.unparse(given[parameter][0]) for parameter in INTRINSICS[intrinsic.name]]
+            yield f"line {node.lineno}: {function.name} writes to {', '.join(place)} by {name}, whatever the iteration"
 
     def module(self, source: Source) -> Iterator[str]:
-        """Everything that is compiled is a function of a module, and only _compiler.py knows how."""
+        """Everything that is compiled is a function of a module, and only _compiler.py and _vector.py know how."""
         top = set(map(id, source.tree.body))
         for node in ast.walk(source.tree):
             if isinstance(node, ast.FunctionDef) and id(node) not in top:
                 for decorator in node.decorator_list:
-                    if _names(decorator) & {"kernel", "device_function", "intrinsic"}:
+                    if _names(decorator) & {"kernel", "device_function", "vector_intrinsic"}:
                         yield f"line {node.lineno}: {node.name} is compiled and lies inside something else"
             if source.name == "_compiler":
                 continue
@@ -207,6 +236,8 @@ class Rules:
             name = {ast.Name: "id", ast.Attribute: "attr", ast.alias: "name"}.get(type(node))
             if name and getattr(node, name) in COMPILERS:
                 yield f"line {node.lineno}: only _compiler.py calls Numba's {getattr(node, name)}"
+            if name and getattr(node, name) in GENERATORS and source.name != "_vector":
+                yield f"line {node.lineno}: only _vector.py calls Numba's {getattr(node, name)}"
 
 
 def _depending(function: ast.FunctionDef, own: set[str]) -> set[str]:
@@ -234,22 +265,33 @@ def _pairs(target: ast.expr, value: ast.expr) -> list[tuple[ast.expr, ast.expr]]
     return [(target, value)]
 
 
-def _unpacked(function: ast.FunctionDef, arguments: list[ast.expr]) -> list[ast.expr] | None:
-    """The arguments of a call, with the elements of a tuple instead of ``*name``; None if they cannot be found."""
+def _unpacked(function: ast.FunctionDef, arguments: list[ast.expr]) -> list[list[ast.expr]] | None:
+    """The values that each argument of a call may have, with the elements of a tuple instead of ``*(x, y)`` or ``*name``.
+
+    A name may stand for several tuples of one length. None if the elements cannot be found.
+    """
     result = []
     for argument in arguments:
         if not isinstance(argument, ast.Starred):
-            result.append(argument)
+            result.append([argument])
             continue
-        values = [
-            node.value
-            for node in ast.walk(function)
-            if isinstance(node, ast.Assign) and [ast.unparse(t) for t in node.targets] == [ast.unparse(argument.value)]
-        ]
-        if len(values) != 1 or not isinstance(values[0], ast.Tuple):
+        tuples = _assigned(function, argument.value.id) if isinstance(argument.value, ast.Name) else [argument.value]
+        if not tuples or not all(isinstance(value, ast.Tuple) for value in tuples):
             return None
-        result += values[0].elts
+        found = [_unpacked(function, value.elts) for value in tuples]
+        if None in found or len({len(elements) for elements in found}) > 1:
+            return None
+        result += [[value for values in same_place for value in values] for same_place in zip(*found, strict=True)]
     return result
+
+
+def _assigned(function: ast.FunctionDef, name: str) -> list[ast.expr]:
+    """All values that a name is given by assignments; none if it gets any in another way."""
+    assignments = [node for node in ast.walk(function) if isinstance(node, ast.Assign)]
+    pairs = [pair for node in assignments for target in node.targets for pair in _pairs(target, node.value)]
+    values = [value for part, value in pairs if isinstance(part, ast.Name) and part.id == name]
+    stored = [n for n in ast.walk(function) if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Store)]
+    return values if len(values) == len(stored) and name not in _parameters(function) else []
 
 
 SOURCES = {path.stem: Source(path.stem, path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.py"))}

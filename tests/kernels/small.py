@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numba import get_thread_id
 
+from minigrad.kernels.cpu import _cache
 from minigrad.kernels.cpu._compiler import Kernel, device_function, kernel, prange
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +48,13 @@ def not_yet_compiled(function: Kernel = double) -> Kernel:
     return Kernel(function.__wrapped__, function.serial.targetoptions["fastmath"])
 
 
+def follow(*kernels: Kernel, module) -> None:
+    """Compile kernels of the tests anew after an edit of a module: by itself the cache sees only what is imported relatively."""
+    for build in (build for function in kernels for build in (function.serial, function.parallel) if hasattr(build, "_cache")):
+        hashes = build._cache._sources, _cache._source_hash(module.__file__)
+        build._cache._sources = None if None in hashes else "+".join(hashes)
+
+
 def start(*command: str, cache: Path | None = None, cwd: Path = ROOT, **environment: str) -> subprocess.Popen:
     """A Python process in an environment without settings of ours and of Numba's but these."""
     kept = {k: v for k, v in os.environ.items() if k == "MINIGRAD_CACHE_DIR" or not k.startswith(("MINIGRAD", "NUMBA"))}
@@ -56,10 +64,10 @@ def start(*command: str, cache: Path | None = None, cwd: Path = ROOT, **environm
     )
 
 
-def finish(process: subprocess.Popen, returncode: int = 0) -> tuple[object, str]:
+def finish(process: subprocess.Popen, returncode: int = 0, timeout: float = 120) -> tuple[object, str]:
     """What the process printed, as JSON, and what it wrote to standard error."""
     try:
-        output, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         process.kill()
         raise AssertionError(f"hangs\n{process.communicate()[1][-4000:]}") from None

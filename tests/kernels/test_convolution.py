@@ -7,15 +7,17 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from minigrad.kernels import cpu, reference
-from minigrad.kernels.cpu._algorithms import ALGORITHMS, choose
+from minigrad.kernels.cpu._algorithms import ALGORITHMS, POSSIBLE, choose
 from minigrad.kernels.geometry import ConvGeometry
 from tests.kernels.agreement import DTYPES, MEMORY_ORDERS, assert_channels_last, assert_close, build, eps
+from tests.kernels.small import finish, start
 
 # x shape, weight shape, stride, padding, dilation, groups
 CASES = {
@@ -44,7 +46,37 @@ CASES = {
     "one pixel in padding": ((1, 3, 1, 1), (2, 3, 3, 3), 1, 1, 1, 1),
     "one row": ((1, 3, 1, 9), (2, 3, 1, 4), (1, 2), 0, (1, 2), 1),
     "empty batch": ((0, 3, 5, 5), (4, 3, 3, 3), 2, 1, 1, 1),
-    "many channels": ((1, 40, 3, 4), (150, 40, 2, 2), 1, 1, 1, 1),  # more than a tile of outputs; tasks for single taps
+    "many outputs": ((1, 40, 3, 4), (150, 40, 2, 2), 1, 1, 1, 1),  # several panels, the last of them smaller
+    # columns of some taps at a time
+    "many channels": ((1, 100, 4, 5), (20, 100, 3, 3), 1, 1, 1, 1),
+    "a tap at a time": ((1, 500, 3, 4), (17, 500, 2, 3), (2, 1), 1, 1, 1),
+    "many channels, stride": ((2, 130, 5, 6), (35, 130, 3, 3), 2, 1, 1, 1),
+    # blocks of pixels, the last of them smaller
+    "many pixels": ((2, 3, 23, 25), (18, 3, 3, 3), 1, 1, 1, 1),
+    "many pixels, dilation": ((1, 5, 26, 29), (4, 5, 3, 3), 1, 2, 2, 1),
+    "many pixels, stride": ((2, 6, 31, 27), (33, 6, 3, 3), 2, 1, 1, 1),
+    "wide": ((1, 4, 2, 300), (5, 4, 3, 3), 1, 1, 1, 1),
+    # the image is the matrix of columns, or not quite
+    "1x1, many pixels": ((2, 40, 17, 19), (70, 40, 1, 1), 1, 0, 1, 1),
+    "1x1, many channels": ((1, 800, 2, 3), (33, 800, 1, 1), 1, 0, 1, 1),
+    "1x1 stride, many channels": ((2, 40, 9, 12), (70, 40, 1, 1), 2, 0, 1, 1),
+    "1x1 padding": ((1, 20, 5, 6), (9, 20, 1, 1), 1, 1, 1, 1),
+    "1x1 groups": ((2, 96, 5, 6), (66, 48, 1, 1), 1, 0, 1, 2),
+    "groups, many channels": ((1, 96, 5, 6), (40, 48, 3, 3), 1, 1, 1, 2),
+    "groups, many channels, stride": ((1, 204, 5, 7), (36, 102, 3, 3), 2, 1, 1, 2),
+    # the first layer of a network
+    "7x7 stride": ((2, 3, 17, 19), (20, 3, 7, 7), 2, 3, 1, 1),
+    "11x11 stride": ((1, 3, 29, 31), (17, 3, 11, 11), 4, 2, 1, 1),
+    # vectors of channels, four pixels at a time, and what is left of both
+    "depthwise, many channels": ((1, 37, 4, 13), (37, 1, 3, 3), 1, 1, 1, 37),
+    "depthwise, many channels, stride": ((1, 32, 5, 22), (32, 1, 3, 3), 2, 1, 1, 32),
+    "depthwise, many channels, odd stride": ((1, 33, 4, 23), (33, 1, 3, 3), (1, 2), (0, 1), 1, 33),
+    "depthwise, no padding": ((1, 16, 4, 11), (16, 1, 3, 3), 1, 0, 1, 16),
+    "depthwise, more padding": ((1, 17, 2, 9), (17, 1, 3, 3), 1, ((2, 1), (2, 3)), 1, 17),
+    "depthwise 5x5": ((1, 20, 3, 14), (20, 1, 5, 5), 1, 2, 1, 20),
+    "depthwise 5x5 stride": ((1, 20, 5, 19), (20, 1, 5, 5), 3, 2, 1, 20),
+    "depthwise dilation": ((1, 34, 5, 15), (34, 1, 3, 3), 1, 2, 2, 34),
+    "depthwise, narrow": ((1, 33, 4, 2), (33, 1, 3, 3), 1, 1, 1, 33),
 }
 IMPLEMENTATIONS = {"reference": reference, "cpu": cpu}
 
@@ -95,6 +127,15 @@ def gamma(terms, dtype):
     return terms * u / (1 - terms * u)
 
 
+def by_winograd(algorithm, g) -> bool:
+    return algorithm == "winograd" and POSSIBLE["winograd"](g)
+
+
+def winograd_bound(size, dtype):
+    """Bound of the error of Winograd's convolution, from the same sum over absolute values: 2e-5 of the largest in float32."""
+    return 168 * eps(dtype) * np.max(size, initial=0)
+
+
 # ----- against the loops -----
 
 
@@ -115,15 +156,19 @@ def test_reference(case):
 @pytest.mark.parametrize("algorithm", [None, *ALGORITHMS])  # None: the reference
 @pytest.mark.parametrize("case", CASES)
 def test_integers_are_exact(case, algorithm, dtype):
-    """With small integers every sum is exact, so every bit must be right."""
+    """With small integers every sum is exact, so every bit must be right. (Winograd's transforms take thirds and fifteenths.)"""
     g, kernels = geometry(case), cpu if algorithm else reference
     x, weight, bias, gy = arrays(case, "integers", dtype)
-    (y, gx, gw), _ = expected(case, "integers", dtype)
+    (y, gx, gw), (y_size, gx_size, gw_size) = expected(case, "integers", dtype)
+
+    def check(actual, right, size):
+        assert_close(actual, right, winograd_bound(size, dtype) if by_winograd(algorithm, g) else 0, dtype)
+
     with cpu.algorithm(algorithm or "im2col"):
-        np.testing.assert_array_equal(kernels.conv2d_forward(x, weight, None, g), y)
-        np.testing.assert_array_equal(kernels.conv2d_forward(x, weight, bias, g), y + bias[:, None, None])
-        np.testing.assert_array_equal(kernels.conv2d_backward_input(gy, weight, g), gx)
-        np.testing.assert_array_equal(kernels.conv2d_backward_weight(gy, x, g), gw)
+        check(kernels.conv2d_forward(x, weight, None, g), y, y_size)
+        check(kernels.conv2d_forward(x, weight, bias, g), y + bias[:, None, None], y_size + 8)
+        check(kernels.conv2d_backward_input(gy, weight, g), gx, gx_size)
+        check(kernels.conv2d_backward_weight(gy, x, g), gw, gw_size)
         np.testing.assert_array_equal(kernels.conv2d_backward_bias(gy), gy.sum((0, 2, 3)))
 
 
@@ -135,15 +180,16 @@ def test_rounding(case, algorithm, dtype):
     g = geometry(case)
     x, weight, bias, gy = arrays(case, "normal", dtype)
     (y, gx, gw), (y_size, gx_size, gw_size) = expected(case, "normal", dtype)
-    window = g.kh * g.kw
+    window, bias64 = g.kh * g.kw, bias[:, None, None].astype(np.float64)
+
+    def check(actual, right, terms, size):
+        bound = winograd_bound(size, dtype) if by_winograd(algorithm, g) else gamma(terms, dtype) * size
+        assert_close(actual, right, bound, dtype)
+
     with cpu.algorithm(algorithm):
-        actual = cpu.conv2d_forward(x, weight, bias, g)
-        bound = gamma(window * g.c // g.groups + 1, dtype) * (y_size + abs(bias[:, None, None].astype(np.float64)))
-        assert_close(actual, y + bias[:, None, None].astype(np.float64), bound, dtype)
-        actual = cpu.conv2d_backward_input(gy, weight, g)
-        assert_close(actual, gx, gamma(window * g.o // g.groups, dtype) * gx_size, dtype)
-        actual = cpu.conv2d_backward_weight(gy, x, g)
-        assert_close(actual, gw, gamma(g.n * g.oh * g.ow + 2, dtype) * gw_size, dtype)
+        check(cpu.conv2d_forward(x, weight, bias, g), y + bias64, window * g.c // g.groups + 1, y_size + abs(bias64))
+        check(cpu.conv2d_backward_input(gy, weight, g), gx, window * g.o // g.groups, gx_size)
+        check(cpu.conv2d_backward_weight(gy, x, g), gw, g.n * g.oh * g.ow + 2, gw_size)
 
 
 @pytest.mark.parametrize("kernels", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS)
@@ -260,6 +306,9 @@ TRANSPOSED = {
     "stride beyond the kernel": ((1, 2, 3, 3), (2, 3, 2, 2), 3, 0, 1, 1, 1),  # output pixels that nothing reaches
     "groups, dilation": ((2, 4, 3, 4), (4, 3, 2, 3), (1, 2), (0, 1), (1, 0), (2, 1), 2),
     "depthwise": ((1, 5, 4, 4), (5, 1, 4, 4), 2, 1, 0, 1, 5),
+    "depthwise, many channels": ((1, 35, 5, 8), (35, 1, 3, 3), 2, 1, 1, 1, 35),
+    "many channels": ((1, 40, 5, 6), (40, 35, 3, 3), 1, 1, 0, 1, 1),
+    "upsampling": ((2, 20, 4, 7), (20, 9, 2, 2), 2, 0, 0, 1, 1),
     "empty batch": ((0, 2, 3, 3), (2, 3, 3, 3), 2, 1, 1, 1, 1),
 }
 
@@ -274,16 +323,22 @@ def test_transposed(case, algorithm):
     x, weight = rng.integers(-8, 9, x_shape).astype(np.float32), rng.integers(-8, 9, weight_shape).astype(np.float32)
     bias, gy = rng.integers(-8, 9, g.c).astype(np.float32), rng.integers(-8, 9, g.x_shape).astype(np.float32)
     gx, y, gw = loops(gy, weight, x, g)  # the transposed convolution's output has the place of a convolution's input gradient
+    sizes = loops(abs(gy), abs(weight), abs(x), g)
+
+    def check(actual, right, size):
+        assert_close(actual, right, winograd_bound(size, np.float32) if by_winograd(algorithm, g) else 0, np.float32)
+
     with cpu.algorithm(algorithm or "im2col"):
-        np.testing.assert_array_equal(kernels.conv_transpose2d_forward(x, weight, None, g), y)
-        np.testing.assert_array_equal(kernels.conv_transpose2d_forward(x, weight, bias, g), y + bias[:, None, None])
-        np.testing.assert_array_equal(kernels.conv_transpose2d_backward_input(gy, weight, g), gx)
-        np.testing.assert_array_equal(kernels.conv_transpose2d_backward_weight(gy, x, g), gw)
+        check(kernels.conv_transpose2d_forward(x, weight, None, g), y, sizes[1])
+        check(kernels.conv_transpose2d_forward(x, weight, bias, g), y + bias[:, None, None], sizes[1] + 8)
+        check(kernels.conv_transpose2d_backward_input(gy, weight, g), gx, sizes[0])
+        check(kernels.conv_transpose2d_backward_weight(gy, x, g), gw, sizes[2])
+        result = kernels.conv_transpose2d_forward(x, weight, bias, g)
     torch = pytest.importorskip("torch")
     if x.size:
         tensors = torch.tensor(x), torch.tensor(weight), torch.tensor(bias)
         expected_y = torch.nn.functional.conv_transpose2d(*tensors, stride, padding, output_padding, groups, dilation)
-        np.testing.assert_array_equal(kernels.conv_transpose2d_forward(x, weight, bias, g), expected_y.numpy())
+        check(result, expected_y.numpy(), sizes[1] + 8)
 
 
 # ----- im2col and col2im -----
@@ -318,21 +373,34 @@ def test_im2col_and_col2im(case, kernels, dtype):
 
 # ----- threads and builds -----
 
+# algorithm, and a geometry of many blocks, the last of them smaller
 LARGE = {
-    "im2col": ((3, 16, 20, 21), (24, 16, 3, 3), 1, 1, 1, 1),
-    "im2col, single taps": ((2, 32, 15, 16), (40, 32, 3, 3), 2, 1, 1, 1),
-    "direct": ((3, 24, 19, 20), (24, 1, 3, 3), 1, 1, 1, 24),
+    "im2col": ("im2col", ((3, 16, 20, 21), (24, 16, 3, 3), 1, 1, 1, 1)),
+    "im2col, stride": ("im2col", ((2, 32, 15, 16), (40, 32, 3, 3), 2, 1, 1, 1)),
+    "im2col, slices": ("im2col", ((2, 150, 9, 11), (40, 150, 3, 3), 1, 1, 1, 1)),
+    "im2col, groups": ("im2col", ((2, 24, 15, 16), (40, 12, 3, 3), 1, 1, 1, 2)),
+    "1x1": ("im2col", ((2, 70, 15, 16), (40, 70, 1, 1), 1, 0, 1, 1)),
+    "few pixels": ("im2col", ((1, 64, 3, 3), (200, 64, 3, 3), 1, 1, 1, 1)),  # the panels are shared out
+    "lines": ("lines", ((2, 9, 33, 40), (24, 9, 3, 3), 1, 1, 1, 1)),
+    "lines, stride": ("lines", ((2, 3, 40, 41), (35, 3, 7, 7), 2, 3, 1, 1)),
+    "lines, dilation": ("lines", ((1, 20, 30, 31), (17, 20, 3, 3), 1, 2, 2, 1)),
+    "winograd": ("winograd", ((3, 17, 30, 31), (40, 17, 3, 3), 1, 1, 1, 1)),
+    "winograd, many channels": ("winograd", ((3, 260, 13, 14), (130, 260, 3, 3), 1, 1, 1, 1)),  # inputs and products apart
+    "direct": ("direct", ((3, 24, 19, 20), (24, 1, 3, 3), 1, 1, 1, 24)),
+    "direct, groups": ("direct", ((2, 8, 19, 20), (12, 4, 3, 3), 1, 1, 1, 2)),
 }
 
 
 def digests(dtype=np.float32) -> dict[str, str]:
     """The bits of all results of the large cases."""
     found = {}
-    for name, case in LARGE.items():
+    for name, (algorithm, case) in LARGE.items():
         g, rng = ConvGeometry.of(*case), np.random.default_rng(0)
         given = [rng.standard_normal(shape).astype(dtype) for shape in (g.x_shape, g.weight_shape, (g.o,), g.y_shape)]
-        for result, array in all_results(cpu, *given, g).items():
-            found[f"{name}: {result}"] = hashlib.sha256(array.tobytes()).hexdigest()
+        with cpu.algorithm(algorithm):
+            assert choose(g) == algorithm
+            for result, array in all_results(cpu, *given, g).items():
+                found[f"{name}: {result}"] = hashlib.sha256(array.tobytes()).hexdigest()
     return found
 
 
@@ -366,22 +434,86 @@ def test_four_threads_give_the_same_bits():
 
 # ----- choosing an algorithm -----
 
+TYPICAL = {  # x shape, weight shape, stride, groups -> the algorithm for float32, the one that is exact
+    "first layer": ((8, 3, 32, 32), (16, 3, 3, 3), 1, 1, "lines", "lines"),
+    "stem": ((1, 3, 224, 224), (64, 3, 7, 7), 2, 1, "lines", "lines"),
+    "3x3": ((8, 16, 32, 32), (16, 16, 3, 3), 1, 1, "winograd", "lines"),
+    "3x3, many channels": ((8, 512, 4, 4), (512, 512, 3, 3), 1, 1, "winograd", "im2col"),
+    "3x3 stride": ((8, 256, 8, 8), (512, 256, 3, 3), 2, 1, "im2col", "im2col"),
+    "1x1": ((8, 64, 8, 8), (128, 64, 1, 1), 1, 1, "im2col", "im2col"),
+    "depthwise": ((8, 64, 8, 8), (64, 1, 3, 3), 1, 64, "direct", "direct"),
+    "groups": ((8, 64, 8, 8), (64, 16, 3, 3), 1, 4, "im2col", "im2col"),
+    "two pixels": ((8, 64, 2, 2), (64, 64, 3, 3), 1, 1, "im2col", "im2col"),
+}
 
-def test_choice():
-    assert choose(geometry("depthwise")) == "direct"
-    assert choose(geometry("one channel")) == "im2col"
-    assert choose(geometry("3x3 same")) == "im2col"
+
+@pytest.mark.parametrize("name", TYPICAL)
+def test_choice(name):
+    x_shape, weight_shape, stride, groups, fastest, exact = TYPICAL[name]
+    g = ConvGeometry.of(x_shape, weight_shape, stride, weight_shape[2] // 2, 1, groups)
+    assert choose(g) == choose(g, np.float32) == fastest
+    assert choose(g, np.float64) == exact
+    with cpu.algorithm(exact=True):
+        assert choose(g) == choose(g, np.float64) == exact
+
+
+def test_a_forced_algorithm():
+    g = geometry("depthwise")
     with cpu.algorithm("direct"):
         assert choose(geometry("3x3 same")) == "direct"
         with cpu.algorithm("im2col"):
-            assert choose(geometry("depthwise")) == "im2col"
+            assert choose(g) == "im2col"
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(choose, g).result() == "direct"  # of the table: the choice is for one thread
         assert choose(geometry("3x3 same")) == "direct"
+    assert choose(g) == "direct"
     assert choose(geometry("3x3 same")) == "im2col"
 
 
+def test_what_an_algorithm_cannot_compute_is_left_to_the_table():
+    for name in ALGORITHMS:
+        with cpu.algorithm(name):
+            for case in CASES:
+                g = geometry(case)
+                assert POSSIBLE[choose(g)](g)
+                assert choose(g) == name or not POSSIBLE[name](g)
+
+
+def test_exact():
+    g = ConvGeometry.of((2, 16, 8, 8), (16, 16, 3, 3), 1, 1)
+    with cpu.algorithm("winograd"):
+        assert choose(g, np.float64) == "winograd"  # float64 too, where it is named
+        with cpu.algorithm(exact=True):
+            assert choose(g) == "lines"
+            with cpu.algorithm(exact=False):
+                assert choose(g) == "winograd"
+    with cpu.algorithm("im2col", exact=True):
+        assert choose(g) == "im2col"
+        with cpu.algorithm("winograd"):
+            assert choose(g) == "lines"
+        with cpu.algorithm():
+            assert choose(g) == "im2col"
+    assert choose(g) == "winograd"
+
+
+def test_the_environment_makes_all_convolutions_exact():
+    code = (
+        "from minigrad.kernels.cpu._algorithms import algorithm, choose; from minigrad.kernels.geometry import ConvGeometry\n"
+        "g = ConvGeometry.of((2, 16, 8, 8), (16, 16, 3, 3), 1, 1)\n"
+        "with algorithm(exact=False):\n    name = choose(g)\n"
+        'print(f\'["{choose(g)}", "{name}"]\')'
+    )
+    for value, expected in (("1", ["lines", "winograd"]), ("0", ["winograd"] * 2), ("", ["winograd"] * 2)):
+        assert finish(start("-c", code, MINIGRAD_EXACT=value))[0] == expected
+
+
 def test_unknown_algorithm():
-    with pytest.raises(ValueError, match="algorithm must be one of 'direct', 'im2col', got 'fft'"), cpu.algorithm("fft"):
-        pass
+    with pytest.raises(ValueError, match="algorithm must be one of 'direct', 'winograd', 'lines', 'im2col', got 'fft'"):
+        cpu.algorithm("fft").__enter__()
+    with pytest.raises(TypeError, match="exact must be True or False, got 1"):
+        cpu.algorithm(exact=1).__enter__()
+    with pytest.raises(ValueError, match='the algorithm "winograd" is not exact'):
+        cpu.algorithm("winograd", exact=True).__enter__()
     assert choose(geometry("3x3 same")) == "im2col"
 
 

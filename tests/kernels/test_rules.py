@@ -7,7 +7,7 @@ import importlib
 import pytest
 
 from minigrad.kernels.cpu._compiler import FASTMATH, Kernel
-from tests.kernels.rules import SOURCES, Rules, Source, all_kernels
+from tests.kernels.rules import INTRINSICS, SOURCES, Rules, Source, all_kernels
 
 # ---- the rules, on all kernels -----------------------------------------------------------------------------------------
 
@@ -24,6 +24,14 @@ def test_the_trees_show_everything_that_is_compiled(name):
     made = {k: v for k, v in vars(module).items() if getattr(v, "__module__", None) == module.__name__}
     assert {k for k, v in made.items() if isinstance(v, Kernel)} == SOURCES[name].kernels.keys()
     assert {k for k, v in made.items() if hasattr(v, "py_func")} == SOURCES[name].device_functions.keys()
+    assert {k for k, v in made.items() if type(v).__name__ == "_Intrinsic"} == SOURCES[name].intrinsics.keys()
+
+
+def test_what_every_intrinsic_writes_is_known():
+    functions = {name: function for source in SOURCES.values() for name, function in source.intrinsics.items()}
+    assert functions.keys() == INTRINSICS.keys()
+    for name, written in INTRINSICS.items():
+        assert {argument.arg for argument in functions[name].args.args} >= set(written or ())
 
 
 def test_there_are_kernels():
@@ -86,11 +94,41 @@ def fill(values, at):
 
 def complaints(text: str) -> list[str]:
     sources = {"_text": Source("_text", text), "_other": Source("_other", OTHER)}
+    sources |= {name: SOURCES[name] for name in ("_vector", "_tile")}
     return list(Rules(sources).complaints(sources["_text"]))
 
 
-def test_a_fine_kernel():
-    assert complaints(FINE) == []
+VECTORS = """
+from ._compiler import device_function, kernel, prange
+from ._tile import tile
+from ._vector import clear, copy, fill, fma, lanes, load, load_first, select_positive, store, store_first, total_of, transpose
+
+
+@kernel(reassociate=False)
+def _kernel(x, y, sums, n):
+    for row in prange(n):
+        place, step = (y, row * n), lanes(x)
+        store(*place, fma(load(x, row), fill(x, 0.5), load(x, row * step)))
+        _finish(x, y, row * n + step, n - step)
+        copy(x, row, sums[row], 0, n)
+        clear(sums[row], 0, n)
+        transpose(x, row, n, 3, sums[row], 0, n, 4)
+        y[row] = total_of(load(x, 0))
+        left = (x, x)
+        if n > 4:
+            left = (x, y)
+        tile(4, 1, sums[row], 0, n, sums[n], 0, -1, *left, *((row, n, 1, n), (0, n, n)), 1, n, step)
+
+
+@device_function
+def _finish(x, y, at, count):
+    store_first(y, at, select_positive(load_first(x, at, count), fill(x, 1.0)), count)
+"""
+
+
+@pytest.mark.parametrize("text", [FINE, VECTORS])
+def test_a_fine_kernel(text):
+    assert complaints(text) == []
 
 
 WRONG = {
@@ -142,6 +180,53 @@ WRONG = {
     "its own fastmath": ("\n\n@device_function", "\n\n@device_function(fastmath=True)", "fastmath is chosen in _compiler.py"),
     "a closure": ("\n\n@device_function", "\ndef f():\n  @kernel\n  def g(): 0\n@device_function", "lies inside something else"),
 }
+
+
+WRONG_VECTORS = {
+    # writes
+    "no index": ("(y, row * n)", "(y, n)", "_kernel writes to y, n by store, whatever the iteration"),
+    "an index in the value": ("store(*place, fma(load(x, row)", "store(y, 0, fma(load(x, row)", "writes to y, 0 by store"),
+    "a number of lanes": ("(y, row * n)", "(y, lanes(sums[row]))", "writes to y, lanes(sums[row]) by store"),
+    "another name": ("lanes(x)\n", "lanes(x)\n        put(y, n, load(x, row))\n", "writes to y, n by put"),
+    "no index in a helper": ("y, row * n + step, n - step", "y, step, row", "_finish writes to y, at by store_first"),
+    "a copy to one place": ("x, row, sums[row], 0, n", "x, row, y, 0, n", "copy writes to target, at + k by store"),
+    "the end of a copy": ("x, row, sums[row], 0, n", "x, row, y, 0, n", "copy writes to target, at + whole by store_first"),
+    "a cleared place": ("clear(sums[row]", "clear(sums[0]", "clear writes to target, at + k by store"),
+    "a tile": ("sums[row], 0, n, sums[n]", "sums[n], 0, n, sums[row]", "writes to sums[n], 0 by tile, whatever the iteration"),
+    "unknown arguments": ("left = (x, x)", "left = x[row:]", "the arguments of tile cannot be told apart"),
+    "other arguments": ("lanes(x)\n", "lanes(x)\n        if n: place = (y, 0)\n", "writes to y, row * n by store"),
+    "more arguments": (
+        "lanes(x)\n",
+        "lanes(x)\n        if n: place = (y, row, 0)\n",
+        "the arguments of store cannot be told apart",
+    ),
+    "arguments from elsewhere": ("lanes(x)\n", "lanes(x)\n        place = row\n", "the arguments of store cannot be told apart"),
+    "too few arguments": ("(0, n, n)), 1, n, step", "(0, n, n)), n, step", "the arguments of tile cannot be told apart"),
+    "an unknown intrinsic": ("clear(sums[row], 0, n)", "scatter(sums[row])", "what scatter writes is not known"),
+    "a turned block": ("3, sums[row], 0, n, 4", "row, sums[n], 0, row, 4", "writes to sums[n], 0 by transpose"),
+    # names
+    "no vector function": ("import clear, copy", "import clear", "calls copy"),
+    "its code": ("clear(sums[row], 0, n)", "pointer(sums[row], 0, n)", "calls pointer"),
+    # modules
+    "an intrinsic of its own": ("@device_function", "@intrinsic", "only _vector.py calls Numba's intrinsic"),
+    "an overload of its own": ("@device_function", "@overload(abs)", "only _vector.py calls Numba's overload"),
+    "a closure": ("\n\n@device", "\ndef f():\n  @vector_intrinsic(0)\n  def g(): 0\n@device", "lies inside something else"),
+}
+
+UNKNOWN = """
+
+@vector_intrinsic(None)
+def scatter(typing, x):
+    pass
+"""
+
+
+@pytest.mark.parametrize(("old", "new", "expected"), WRONG_VECTORS.values(), ids=WRONG_VECTORS)
+def test_a_broken_rule_of_vectors_is_found(old, new, expected):
+    text = VECTORS.replace(" store,", " store, store as put,") + UNKNOWN
+    assert text.count(old) == 1
+    found = complaints(text.replace(old, new))
+    assert any(expected in complaint for complaint in found), found
 
 
 @pytest.mark.parametrize(("old", "new", "expected"), WRONG.values(), ids=WRONG)
