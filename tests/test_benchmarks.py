@@ -121,7 +121,8 @@ def test_memory_of_the_process(load):
     """In a process of its own: in one with a long past the system may have memory at hand for a large block."""
     process = load("process")
     code = (
-        "import json, sys; sys.path.insert(0, sys.argv[1]); import process; process.reset_peak(); before = process.resident_bytes();"
+        "import json, sys; sys.path.insert(0, sys.argv[1]); import process;"
+        "process.reset_peak(); before = process.resident_bytes();"
         "block = bytearray(b'x') * (64 * 2**20); del block;"
         "print(json.dumps({'peak': process.peak_bytes() - before, 'after': process.resident_bytes() - before}))"
     )
