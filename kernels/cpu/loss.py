@@ -40,7 +40,8 @@ def cross_entropy_backward(
     label_smoothing: float,
 ) -> np.ndarray:
     """See reference. One task for each row."""
-    glosses, logits, target = (np.ascontiguousarray(array) for array in (glosses, logits, target))
+    logits, target = np.ascontiguousarray(logits), np.ascontiguousarray(target)
+    glosses = glosses.copy()  # what mean() hands back is read-only, for which another build would be compiled
     glogits = np.empty_like(logits)
     sharp, smooth = _class_weights(weight, logits.shape[1], label_smoothing)
     work = EXPONENTIAL * logits.size
