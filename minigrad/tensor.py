@@ -57,15 +57,18 @@ class Tensor:
         self.origin = None
         self.hooks = None
         self.pending = None  # what ``data`` will be, for a result that waits for what follows (see ops/_pending.py)
-        self.version = [0]  # counts in-place changes; shared by all views of the same memory
+        # Counts in-place changes; shared by all views of the same memory. Behind the count: see settle().
+        self.version = [0]
         self.view_version = None  # for a view: the version of its base when it was taken
 
     def __getattr__(self, name: str):
         """What Python asks when an attribute is not there: the array of a pending result is computed now."""
-        if name == "data" and self.pending is not None:
-            self.data = self.pending.array()
-            self.pending = None
-            return self.data
+        if name == "data":
+            pending = self.pending
+            if pending is not None:
+                self.data = pending.array()
+                self.pending = None
+            return Tensor.data.__get__(self)  # which another thread may have computed just before
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return self._no_attribute(name)  # raises an AttributeError that helps (ops/methods.py)
@@ -77,6 +80,14 @@ class Tensor:
         y.pending, y.requires_grad, y.version = pending, False, [0]
         y.grad = y.origin = y.hooks = y.view_version = None
         return y
+
+    def settle(self) -> None:
+        """Compute the pending results that depend on the memory of this tensor, which is about to be changed."""
+        for reference in self.version[1:]:
+            dependent = reference()
+            if dependent is not None:
+                dependent.data  # noqa: B018 (asking for the array computes it)
+        del self.version[1:]
 
     @classmethod
     def install(cls, **methods: Callable) -> None:
@@ -275,6 +286,7 @@ class Tensor:
         """What pickle and ``copy.copy`` use. Hooks are left out, as in PyTorch."""
         if self.origin is not None:
             raise RuntimeError("only leaf tensors can be pickled or copied: use detach() or clone()")
+        self.settle()  # weak references cannot be pickled
         attributes = getattr(self, "__dict__", None)
         return _rebuilt, (type(self), self.data, self.requires_grad, self.grad, self.version, attributes)
 

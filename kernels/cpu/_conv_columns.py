@@ -13,7 +13,7 @@ from . import _machine
 from ._buffers import empty
 from ._compiler import device_function, kernel, prange
 from ._product import ROWS, Filters, multiply, panel_width, panels_of
-from ._sweep import Sweep
+from ._sweep import PARTIALS, Sweep
 from ._threads import get_num_threads
 from ._vector import clear, copy, fill, lanes, load, load_first, store
 
@@ -21,7 +21,6 @@ __all__ = ["add_ranges", "sweep", "weight_gradient"]
 
 BLOCK = 96 * 1024  # numbers in the columns of a block of pixels and in its outputs, at most: half of a second-level cache
 SLICE = 768  # columns that are made at a time, about: a whole number of taps
-PARTIALS = 4 * 2**20  # numbers in all partial sums of a weight gradient together
 
 
 def sweep(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.ndarray, s: Sweep) -> None:

@@ -11,12 +11,10 @@ import numpy as np
 from ._buffers import zeros
 from ._compiler import device_function, kernel, prange
 from ._product import Filters
-from ._sweep import Sweep
+from ._sweep import PARTIALS, Sweep
 from ._vector import fill, fma, lanes, load, load_first, store, store_first
 
 __all__ = ["sweep", "weight_gradient"]
-
-PARTIALS = 4 * 2**20  # numbers in all partial sums of a weight gradient together
 
 
 def sweep(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.ndarray, s: Sweep) -> None:

@@ -14,14 +14,13 @@ from ._buffers import empty
 from ._compiler import device_function, kernel, prange
 from ._conv_columns import add_ranges
 from ._product import Filters, multiply_lines, pack, panel_width
-from ._sweep import Sweep
+from ._sweep import PARTIALS, Sweep
 from ._threads import get_num_threads
 from ._vector import clear, copy
 
 __all__ = ["sweep", "weight_gradient"]
 
 CACHE = 48 * 1024  # numbers in the lines of a block, at most
-PARTIALS = 4 * 2**20  # numbers in all partial sums of a weight gradient together
 
 
 def sweep(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.ndarray, s: Sweep) -> None:

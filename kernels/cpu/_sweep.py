@@ -17,7 +17,9 @@ from typing import NamedTuple
 
 from ..geometry import ConvGeometry
 
-__all__ = ["Sweep", "backward_sweeps", "forward_sweep"]
+__all__ = ["PARTIALS", "Sweep", "backward_sweeps", "forward_sweep"]
+
+PARTIALS = 4 * 2**20  # numbers in all partial sums of a weight gradient together, at most
 
 
 class Sweep(NamedTuple):

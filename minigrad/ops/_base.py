@@ -47,7 +47,6 @@ __all__ = [
     "record_inplace",
     "record_outputs",
     "record_pending",
-    "settle",
     "unbroadcast",
     "xp",
 ]
@@ -251,7 +250,7 @@ def check_inplace(x: Tensor, *others: Tensor | None) -> None:
 
     Pending results that are computed from its memory are computed first.
     """
-    settle(x)
+    x.settle()
     if not getattr(x.data.flags, "writeable", True):
         raise RuntimeError(
             "a tensor whose memory is read-only (one that expand() made, or of a read-only array) cannot be changed in place: "
@@ -275,15 +274,6 @@ def check_inplace(x: Tensor, *others: Tensor | None) -> None:
         raise RuntimeError(f"a tensor of dtype {x.dtype} cannot hold values that require grad")
     for t in differentiable:
         _check_current(t)
-
-
-def settle(x: Tensor) -> None:
-    """Compute the pending results that depend on the memory of ``x``."""
-    for reference in x.version[1:]:
-        dependent = reference()
-        if dependent is not None:
-            dependent.data  # noqa: B018 (asking for the array computes it)
-    del x.version[1:]
 
 
 def _edges(inputs: Sequence[Tensor | None]) -> tuple | None:

@@ -3,7 +3,7 @@
 Networks write ``F.relu(self.bn(x))`` and ``out += shortcut; F.relu(out)``. Each op by itself reads and writes the whole image.
 So batch normalization hands out a tensor whose array is not there yet (``Tensor.pending``), a sum of the same shape is noted, and
 a rectifier computes all in one pass. Whoever asks for the array in between (``t.data``, any other op, a hook, a print) gets it,
-computed then. What a pending result is computed from must not change meanwhile: in-place ops settle it first (``settle``).
+computed then. What a pending result is computed from must not change meanwhile: in-place ops settle it first (``Tensor.settle``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from minigrad import autograd
 from minigrad.kernels.layout import is_channels_last
 from minigrad.tensor import Tensor
 
-__all__ = ["Pending", "depend", "is_worth_it", "pending_sum"]
+__all__ = ["Pending", "depend", "is_pending", "is_worth_it", "pending_sum"]
 
 SMALL = 4096  # elements up to which another pass costs less than thinking about it
 
@@ -43,22 +43,23 @@ def is_worth_it(x: Tensor) -> bool:
     return isinstance(a.base, np.ndarray) and a.base.dtype == np.uint8  # not an array that the caller may write to at any time
 
 
+def is_pending(x) -> bool:
+    """Whether x is a tensor whose array is not there yet."""
+    return isinstance(x, Tensor) and x.pending is not None
+
+
 def depend(t: Tensor, *sources: Tensor) -> None:
     """In-place ops on a source must compute ``t`` first."""
     for source in sources:
+        source.version[1:] = [reference for reference in source.version[1:] if reference() is not None]
         source.version.append(weakref.ref(t))
 
 
 def pending_sum(x, other) -> Pending | None:
     """The pending sum of a pending tensor and an array of the same kind; None if there is none."""
     for first, second in ((x, other), (other, x)):
-        if (
-            isinstance(first, Tensor)
-            and first.pending is not None
-            and first.pending.addend is None
-            and isinstance(second, Tensor)
-        ):
-            p, a = first.pending, second.data
-            if a.shape == p.shape and a.dtype == p.dtype and is_worth_it(second) and first.pending is not None:
+        if is_pending(first) and first.pending.addend is None and isinstance(second, Tensor):
+            p, a = first.pending, second.data  # asking for it computes first, if they are one tensor
+            if a.shape == p.shape and a.dtype == p.dtype and is_worth_it(second) and is_pending(first):
                 return Pending(p.compute, p.shape, p.dtype, a)
     return None

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from minigrad.kernels import for_array
 from minigrad.ops._base import check_float, check_inplace, normalize_dims, op, quiet, record, record_inplace, xp
 from minigrad.ops._erf import erf_of
+from minigrad.ops._pending import is_pending
 from minigrad.tensor import Tensor
 
 __all__ = [
@@ -64,7 +65,7 @@ def relu(x: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0). The derivative at 0 is 0. ``inplace=True`` needs no memory for the result (see ``relu_``)."""
     if inplace:
         return relu_(x)
-    if isinstance(x, Tensor) and x.pending is not None:
+    if is_pending(x):
         y = x.pending.array(rectify=True)
         kernels = for_array(y)
     else:
@@ -80,7 +81,7 @@ def relu(x: Tensor, inplace: bool = False) -> Tensor:
 @op
 def relu_(x: Tensor) -> Tensor:
     """x = max(x, 0), in place; returns x. The gradient follows from the result: it is positive where x was."""
-    if isinstance(x, Tensor) and x.pending is not None:
+    if is_pending(x):
         y = x.data = x.pending.array(rectify=True)
         x.pending = None
         kernels = for_array(y)

@@ -17,11 +17,10 @@ from minigrad.ops._base import (
     record,
     record_inplace,
     record_pending,
-    settle,
     unbroadcast,
     xp,
 )
-from minigrad.ops._pending import depend, pending_sum
+from minigrad.ops._pending import depend, is_pending, pending_sum
 from minigrad.tensor import Tensor
 
 __all__ = [
@@ -374,8 +373,8 @@ def _inplace_operand(x: Tensor, other):
 @quiet
 def add_(x: Tensor, other: Operand, alpha: float = 1) -> Tensor:
     """x += alpha * other, in place; returns x."""
-    if alpha == 1 and x.pending is not None and (pending := pending_sum(x, other)) is not None and x.pending is not None:
-        settle(x)
+    if alpha == 1 and is_pending(x) and (pending := pending_sum(x, other)) is not None and is_pending(x):
+        x.settle()
         x.pending = pending
         depend(x, other)
         return record_inplace(x, (x, other), _to_both(x, other))

@@ -1,14 +1,8 @@
-"""What the kernel tests share: comparing arrays, memory orders, and forcing a build of the CPU kernels."""
+"""What the kernel tests share: comparing arrays, and memory orders."""
 
 from __future__ import annotations
 
-import contextlib
-from unittest import mock
-
 import numpy as np
-
-from minigrad.kernels.cpu._compiler import Kernel
-from minigrad.kernels.cpu._threads import launch
 
 DTYPES = (np.float32, np.float64)
 EPS64 = float(np.finfo(np.float64).eps)
@@ -41,17 +35,3 @@ def assert_close(actual, expected, bound, dtype=None) -> None:
 def assert_channels_last(*arrays) -> None:
     for array in arrays:
         assert array.transpose(0, 2, 3, 1).flags.c_contiguous
-
-
-@contextlib.contextmanager
-def build(name: str):
-    """Inside, all CPU kernels run their "serial" or their "parallel" build, however small the work."""
-
-    def call(self, *args, work):
-        if name == "serial":
-            self.serial(*args)
-        else:
-            launch(self.parallel, args)
-
-    with mock.patch.object(Kernel, "__call__", call):
-        yield

@@ -12,8 +12,9 @@ import pytest
 from minigrad.kernels import cpu
 from minigrad.kernels.cpu import _threads
 from minigrad.kernels.cpu._algorithms import choose
+from minigrad.kernels.cpu._compiler import build
 from minigrad.kernels.geometry import AdaptiveGeometry, ConvGeometry, PoolGeometry, ResizeGeometry
-from tests.kernels.agreement import DTYPES, build
+from tests.kernels.agreement import DTYPES
 from tests.kernels.small import finish, start
 
 THREADS = (1, 2, 4)

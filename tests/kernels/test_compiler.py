@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from minigrad.kernels.cpu import _compiler, _threads
-from minigrad.kernels.cpu._compiler import FASTMATH, Kernel, device_function, kernel, prange
-from tests.kernels.agreement import build
+from minigrad.kernels.cpu._compiler import FASTMATH, Kernel, build, device_function, kernel, prange
 from tests.kernels.rules import all_kernels
 from tests.kernels.small import MUCH, double, doubles, finish, start
 from tests.kernels.test_bits import results_of_all_kernels

@@ -15,8 +15,9 @@ import pytest
 
 from minigrad.kernels import cpu, reference
 from minigrad.kernels.cpu._algorithms import ALGORITHMS, POSSIBLE, choose
+from minigrad.kernels.cpu._compiler import build
 from minigrad.kernels.geometry import ConvGeometry
-from tests.kernels.agreement import DTYPES, MEMORY_ORDERS, assert_channels_last, assert_close, build, eps
+from tests.kernels.agreement import DTYPES, MEMORY_ORDERS, assert_channels_last, assert_close, eps
 from tests.kernels.small import finish, start
 
 # x shape, weight shape, stride, padding, dilation, groups

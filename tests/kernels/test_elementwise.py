@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from minigrad.kernels import cpu, reference
-from tests.kernels.agreement import DTYPES, MEMORY_ORDERS, build
+from minigrad.kernels.cpu._compiler import build
+from tests.kernels.agreement import DTYPES, MEMORY_ORDERS
 
 SHAPES = [(), (0,), (1,), (7,), (2049,), (16384,), (3, 16385), (2, 5, 33, 17), (4, 16, 32, 32)]
 SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, -1e-40])

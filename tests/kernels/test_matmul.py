@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from minigrad.kernels import cpu, reference
-from tests.kernels.agreement import DTYPES, assert_close, build, eps
+from minigrad.kernels.cpu._compiler import build
+from tests.kernels.agreement import DTYPES, assert_close, eps
 
 KERNELS = {"reference": reference, "cpu": cpu}
 SIZES = [

@@ -19,8 +19,9 @@ import pytest
 
 from minigrad.kernels import cpu
 from minigrad.kernels.cpu._algorithms import ALGORITHMS, POSSIBLE
+from minigrad.kernels.cpu._compiler import build
 from minigrad.kernels.layout import channels_last
-from tests.kernels.agreement import DTYPES, build
+from tests.kernels.agreement import DTYPES
 from tests.kernels.rules import SOURCES
 from tests.kernels.small import finish, start
 from tests.kernels.test_bits import results_of_all_kernels

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from minigrad.kernels import cpu, reference
-from minigrad.kernels.cpu import _conv_winograd, _machine, _winograd_transforms
+from minigrad.kernels.cpu import _conv_winograd, _machine, _winograd_gradient, _winograd_transforms
 from minigrad.kernels.cpu._algorithms import choose
-from minigrad.kernels.cpu._compiler import kernel, prange
+from minigrad.kernels.cpu._compiler import build, kernel, prange
 from minigrad.kernels.cpu._vector import lanes, load, store
 from minigrad.kernels.cpu._winograd_transforms import (
     INPUT,
@@ -24,7 +24,7 @@ from minigrad.kernels.cpu._winograd_transforms import (
     weight_line,
 )
 from minigrad.kernels.geometry import ConvGeometry
-from tests.kernels.agreement import DTYPES, MEMORY_ORDERS, assert_channels_last, build, eps
+from tests.kernels.agreement import DTYPES, MEMORY_ORDERS, assert_channels_last, eps
 from tests.kernels.small import follow
 
 # ---- the matrices ------------------------------------------------------------------------------------------------------
@@ -184,8 +184,10 @@ WAYS = {
 def test_every_way(way, monkeypatch):
     """Each with few and with many channels."""
     for name, value in WAYS[way].items():
-        assert hasattr(_conv_winograd, name)
-        monkeypatch.setattr(_conv_winograd, name, value)
+        modules = [module for module in (_conv_winograd, _winograd_gradient) if hasattr(module, name)]
+        assert modules
+        for module in modules:
+            monkeypatch.setattr(module, name, value)
     for n, c, o, h, w in (
         (1, 3, 2, 4, 4),
         (2, 17, 33, 7, 9),
@@ -309,7 +311,7 @@ def test_what_is_not_finite_spoils_only_the_tiles_that_see_it(padding, way, bad,
 @pytest.mark.parametrize("places", [0, 10**9])
 def test_a_nan_reaches_the_weight_gradient(places, monkeypatch):
     """Through the pixel that it lies on, and the tap that the pixel is seen through; no other channel is spoiled."""
-    monkeypatch.setattr(_conv_winograd, "FEW", places)
+    monkeypatch.setattr(_winograd_gradient, "FEW", places)
     g = ConvGeometry.of((2, 18, 6, 7), (19, 18, 3, 3), 1, 1)
     x, _, _, gy = arrays(g, np.float32)
     x[0, 17, 2, 3] = np.nan
