@@ -161,6 +161,7 @@ def run_backward(
                 walk.deliver(edge, gx)
         if not retain_graph:
             node.release()
+    gys = gxs = gx = None
     return walk.finish()
 
 
@@ -225,11 +226,19 @@ class _Walk:
         for entry in self.leaves.values():
             gradient, entry[0] = entry[0], None
             # A gradient that nothing else refers to (this variable and the argument of getrefcount are two) needs no copy.
-            free = gradient.base is None and sys.getrefcount(gradient) <= 2
+            free = sys.getrefcount(gradient) <= 2 and _is_alone(gradient)
             entry[2].accumulate_grad(gradient, free)
         for tensor, gradient in self.retained:
             tensor.accumulate_grad(gradient, False)
         return None
+
+
+def _is_alone(gradient) -> bool:
+    """Whether no other array shares the memory of ``gradient``."""
+    if gradient.base is None:
+        return True
+    is_alone = getattr(for_array(gradient), "is_alone", None)  # of kernels that use their memory again
+    return is_alone is not None and is_alone(gradient)
 
 
 def _check_grad(tensor) -> None:

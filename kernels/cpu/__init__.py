@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._algorithms import algorithm as algorithm  # the controls: "as" exports a name that is not a kernel
 from ._buffers import buffer_stats as buffer_stats
 from ._buffers import empty_cache as empty_cache
+from ._buffers import is_alone as is_alone
 from ._cache import compilation_stats as compilation_stats
 from ._machine import vector_features as vector_features
 from ._threads import get_num_threads as get_num_threads

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["BufferStats", "buffer_stats", "empty", "empty_cache", "zeros"]
+__all__ = ["BufferStats", "buffer_stats", "empty", "empty_cache", "is_alone", "zeros"]
 
 LINE = 64  # bytes of a cache line
 SMALLEST = 16 * 1024  # bytes from which on memory is kept
@@ -74,6 +74,14 @@ def empty(shape: tuple[int, ...], dtype) -> np.ndarray:
     array = np.ndarray(shape, dtype, owner.memory, owner.offset)
     owners.append(owner)
     return array
+
+
+def is_alone(array: np.ndarray) -> bool:
+    """Whether ``array`` lies in memory that is kept here, and nothing else refers to that memory."""
+    for owner in list(_kept.get(array.nbytes, ())):
+        if owner.memory is array.base:
+            return owner.references() == IDLE + 1
+    return False
 
 
 def zeros(shape: tuple[int, ...], dtype) -> np.ndarray:

@@ -390,3 +390,15 @@ def test_without_reliable_counts_nothing_is_kept(monkeypatch):
     assert x.base is None
     assert kept() == 0
     assert not zeros((SIZE,), np.float32).any()
+
+
+def test_alone():
+    """Whether something else refers to the memory of an array."""
+    x = _buffers.empty((100, 100), np.float32)
+    assert _buffers.is_alone(x)
+    y = x.reshape(-1)
+    assert not _buffers.is_alone(x)
+    del x
+    assert _buffers.is_alone(y)
+    assert not _buffers.is_alone(np.zeros((100, 100), np.float32))
+    assert not _buffers.is_alone(np.zeros(40_064, np.uint8)[:40_000].view(np.float32))
