@@ -16,6 +16,8 @@ from ._vector import INDEX, emit_fill, emit_fma, emit_load, emit_mask, emit_stor
 
 __all__ = ["tile"]
 
+SHARED = 3  # rows of a that are reached from one address: with no, one or two row lengths added
+
 
 def _tile(rows, vectors, c, c_at, c_row, start, start_at, start_row, a, b, left, right, lines, depth, columns):
     (a_at, a_row, a_step, a_line), (b_at, b_row, b_line) = left, right
@@ -94,33 +96,36 @@ def _part(builder, vector, rows, wide, addresses, steps, sizes, masks, full) -> 
         return builder.gep(address, [builder.add(builder.mul(step, INDEX(r)), INDEX(v * vector.count))])
 
     zero = ir.Constant(vector, [0.0] * vector.count)
-    offsets = [builder.mul(a_row, INDEX(r)) for r in range(rows)]
+    bases = [builder.gep(a, [builder.mul(a_row, INDEX(r))]) for r in range(0, rows, SHARED)]
+    offsets = [builder.mul(a_row, INDEX(r)) for r in range(min(SHARED, rows))]
     begin, names = builder.block, ("line", "loop", "next", "end", "more", "done")
     line, loop, following, end, more, done = (builder.append_basic_block(name) for name in names)
     some = builder.and_(builder.icmp_signed("<", INDEX(0), depth), builder.icmp_signed("<", INDEX(0), lines))
     builder.cbranch(some, line, end)
 
     builder.position_at_end(line)
-    i, a_i, b_i = (_phi(builder, value.type, ((value, begin),)) for value in (INDEX(0), a, b))
+    i, b_i, *a_i = (_phi(builder, value.type, ((value, begin),)) for value in (INDEX(0), b, *bases))
     kept = [_phi(builder, vector, ((zero, begin),)) for _ in places]
     builder.branch(loop)
 
     builder.position_at_end(loop)
-    k, a_k, b_k = (_phi(builder, value.type, ((value, line),)) for value in (INDEX(0), a_i, b_i))
+    k, b_k, *a_k = (_phi(builder, value.type, ((value, line),)) for value in (INDEX(0), b_i, *a_i))
     sums = [_phi(builder, vector, ((value, line),)) for value in kept]
     right = [emit_load(builder, builder.gep(b_k, [INDEX(v * vector.count)]), vector, masks[v]) for v in range(wide)]
-    left = [emit_fill(builder, builder.load(builder.gep(a_k, [offset])), vector) for offset in offsets]
+    seen = [_opaque(builder, address) for address in a_k]
+    numbers = [builder.gep(seen[r // SHARED], [offsets[r % SHARED]]) for r in range(rows)]
+    left = [emit_fill(builder, builder.load(number), vector) for number in numbers]
     new = [emit_fma(builder, left[r], right[v], total) for (r, v), total in zip(places, sums, strict=True)]
     next_k = builder.add(k, INDEX(1))
-    nexts = [next_k, builder.gep(a_k, [a_step]), builder.gep(b_k, [b_row]), *new]
-    for phi, value in zip((k, a_k, b_k, *sums), nexts, strict=True):
+    nexts = [next_k, builder.gep(b_k, [b_row]), *(builder.gep(address, [a_step]) for address in seen), *new]
+    for phi, value in zip((k, b_k, *a_k, *sums), nexts, strict=True):
         phi.add_incoming(value, loop)
     builder.cbranch(builder.icmp_signed("<", next_k, depth), loop, following)
 
     builder.position_at_end(following)
     next_i = builder.add(i, INDEX(1))
-    nexts = [next_i, builder.gep(a_i, [a_line]), builder.gep(b_i, [b_line]), *new]
-    for phi, value in zip((i, a_i, b_i, *kept), nexts, strict=True):
+    nexts = [next_i, builder.gep(b_i, [b_line]), *(builder.gep(address, [a_line]) for address in a_i), *new]
+    for phi, value in zip((i, b_i, *a_i, *kept), nexts, strict=True):
         phi.add_incoming(value, following)
     builder.cbranch(builder.icmp_signed("<", next_i, lines), line, end)
 
@@ -146,6 +151,15 @@ def _part(builder, vector, rows, wide, addresses, steps, sizes, masks, full) -> 
                 put([None] * wide)
             with tail:
                 put(masks)
+
+
+def _opaque(builder, address):
+    """The same address, of which the compiler does not know how it came about.
+
+    It would compute the address of each row from that of the row before: a chain as long as the tile is high, on which every
+    step of the sum would wait.
+    """
+    return builder.asm(ir.FunctionType(address.type, [address.type]), "", "=r,0", [address], False)
 
 
 def _phi(builder, kind, incoming):
