@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 
 import numpy as np
 
@@ -72,8 +73,12 @@ def algorithm(name: str | None = None, *, exact: bool | None = None) -> Iterator
 
 def choose(geometry: ConvGeometry, dtype=np.float32) -> str:
     """The name of the algorithm for a convolution: the forced one, else the first of the table that fits."""
-    forced, exact = _forced.get(), _exact.get()
+    return _chosen(geometry, dtype == np.float64, _forced.get(), _exact.get())
+
+
+@lru_cache(maxsize=1024)
+def _chosen(geometry: ConvGeometry, double: bool, forced: str | None, exact: bool) -> str:
     if forced is not None and POSSIBLE[forced](geometry) and not (exact and forced == "winograd"):
         return forced
-    exact = exact or dtype == np.float64
+    exact = exact or double
     return next(name for name, fits in ALGORITHMS.items() if fits(geometry) and not (exact and name == "winograd"))

@@ -2,8 +2,8 @@
 
 A fresh array of some megabytes costs more than the kernel that fills it: the system hands it out page by page, each zeroed first.
 So memory is kept when its array is gone, and the next array of the same size gets it. Whether an array, or a view of it, or
-anything that shares its memory is still there, is what Python counts anyway: all of them hold a reference to the owner of the
-memory. Only the owner is kept here, and when nobody else refers to it, it is free.
+anything that shares its memory is still there, is what Python knows anyway: all of them hold a reference to one object, the loan,
+and when nobody does, Python says so (a weak reference calls back).
 
 Memory that a program has stopped using goes back to the system when other sizes are asked for, or with ``empty_cache()``.
 Arrays begin at a cache line, so that no vector lies across two.
@@ -11,8 +11,10 @@ Arrays begin at a cache line, so that no vector lies across two.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import sys
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,26 +27,41 @@ MOST = 4  # times as much free memory as was ever in use at once is kept, and ..
 FLOOR = 64 * 2**20  # ... at least so many bytes: beyond that, what was used least recently is given back
 STALE = 4  # memory is given back when so many times as many arrays as are kept were made since it was last used
 
-
-class _Owner:
-    """A piece of memory, where its first cache line begins, and when it was last handed out."""
-
-    __slots__ = ("memory", "offset", "used")
-
-    def __init__(self, size: int):
-        self.memory = np.empty(size + LINE, np.uint8)
-        self.offset = -self.memory.__array_interface__["data"][0] % LINE
-        self.used = 0
-
-    def references(self) -> int:
-        return sys.getrefcount(self.memory)
+# Whether references are counted exactly: without the global interpreter lock those of other threads are not.
+COUNTED = getattr(sys, "_is_gil_enabled", lambda: True)() and sys.implementation.name == "cpython"
 
 
-IDLE = _Owner(1).references()  # what Python counts when only its owner refers to memory
-# Without the global interpreter lock the counts of other threads' references are not exact at any moment.
-RELIABLE = getattr(sys, "_is_gil_enabled", lambda: True)() and sys.implementation.name == "cpython"
+class _Memory:
+    """A piece of memory. It is lent to one array at a time: the loan is the ``base`` of that array and of all its views."""
 
-_kept: dict[int, list[_Owner]] = {}  # bytes -> owners; the one used last is at the end
+    __slots__ = ("free", "gone", "lent", "loan", "offset", "size", "used", "view")
+
+    def __init__(self, size: int, free: list):
+        memory = np.empty(size + LINE, np.uint8)
+        # NumPy makes the first array behind a view its base, but stops where something else is in between.
+        self.view = (ctypes.c_ubyte * len(memory)).from_buffer(memory)
+        self.offset = -memory.__array_interface__["data"][0] % LINE
+        self.size = size
+        self.used = 0  # when it was last lent
+        self.free = free  # where it waits
+        self.lent = _lent
+        self.gone = self.take_back
+
+    def lend(self, shape, dtype) -> np.ndarray:
+        loan = np.ndarray(self.size, np.uint8, self.view, self.offset)
+        array = np.ndarray(shape, dtype, loan)
+        self.loan = weakref.ref(loan, self.gone), id(loan)
+        self.lent[id(loan)] = self
+        return array
+
+    def take_back(self, _) -> None:
+        """The loan is gone. No global name is used here: Python may be about to end."""
+        self.lent.pop(self.loan[1], None)  # not there if Ctrl-C came in between
+        self.free.append(self)
+
+
+_free: dict[int, list[_Memory]] = {}  # bytes -> memory that waits; what was used last is at the end
+_lent: dict[int, _Memory] = {}  # identity of the loan -> memory
 _clock = 0
 _peak = 0  # bytes in use at once, at most, as seen when new memory was needed
 
@@ -53,35 +70,21 @@ def empty(shape: tuple[int, ...], dtype) -> np.ndarray:
     """A new array of any content, as ``np.empty`` makes it."""
     global _clock
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    if size < SMALLEST or not RELIABLE:
+    if size < SMALLEST:
         return np.empty(shape, dtype)
     _clock += 1
-    owners = _kept.get(size)
-    if owners is None:
-        owners = _kept.setdefault(size, [])
-    owner, busy = None, []
-    while owners:  # taken out of the list while it is looked at, so that no other thread can take it too
-        candidate = owners.pop()
-        if candidate.references() == IDLE:
-            owner = candidate
-            break
-        busy.append(candidate)
-    owners.extend(reversed(busy))
-    if owner is None:
+    try:
+        memory = _free[size].pop()
+    except (KeyError, IndexError):
         _discard_stale()
-        owner = _Owner(size)
-    owner.used = _clock
-    array = np.ndarray(shape, dtype, owner.memory, owner.offset)
-    owners.append(owner)
-    return array
+        memory = _Memory(size, _free.setdefault(size, []))
+    memory.used = _clock
+    return memory.lend(shape, dtype)
 
 
 def is_alone(array: np.ndarray) -> bool:
     """Whether ``array`` lies in memory that is kept here, and nothing else refers to that memory."""
-    for owner in list(_kept.get(array.nbytes, ())):
-        if owner.memory is array.base:
-            return owner.references() == IDLE + 1
-    return False
+    return COUNTED and id(array.base) in _lent and sys.getrefcount(array.base) == ALONE
 
 
 def zeros(shape: tuple[int, ...], dtype) -> np.ndarray:
@@ -93,33 +96,38 @@ def zeros(shape: tuple[int, ...], dtype) -> np.ndarray:
 
 def _discard_stale(age: int | None = None) -> None:
     """Give back free memory that was not used for the last ``age`` arrays (default: a few times as many as are kept)."""
+    free = _all_free()
     if age is None:
-        age = STALE * sum(map(len, list(_kept.values()))) + 100
-    for owners in list(_kept.values()):
-        for owner in list(owners):
-            if owner.references() == IDLE and owner.used <= _clock - age:
-                try:
-                    owners.remove(owner)
-                except ValueError:  # another thread has just taken it
-                    continue
+        age = STALE * (len(free) + len(_lent)) + 100
+    for memory in free:
+        if memory.used <= _clock - age:
+            _discard(memory)
     _discard_surplus()
 
 
 def _discard_surplus() -> None:
     """Give back the free memory that was used least recently where much more is free than was ever in use at once."""
     global _peak
-    pairs = [(owner, owners) for owners in list(_kept.values()) for owner in list(owners)]
-    free = [(owner, owners) for owner, owners in pairs if owner.references() == IDLE]
-    total = sum(owner.memory.nbytes for owner, _ in free)
-    _peak = max(_peak, sum(owner.memory.nbytes for owner, _ in pairs) - total)
-    for owner, owners in sorted(free, key=lambda pair: pair[0].used):
+    _peak = max(_peak, sum(memory.size for memory in list(_lent.values())))
+    free = _all_free()
+    total = sum(memory.size for memory in free)
+    for memory in sorted(free, key=lambda memory: memory.used):
         if total <= max(FLOOR, MOST * _peak):
             break
-        total -= owner.memory.nbytes
-        try:
-            owners.remove(owner)
-        except ValueError:  # another thread has just taken it
-            continue
+        total -= memory.size
+        _discard(memory)
+
+
+def _all_free() -> list[_Memory]:
+    return [memory for waiting in list(_free.values()) for memory in list(waiting)]
+
+
+def _discard(memory: _Memory) -> None:
+    try:
+        memory.free.remove(memory)
+    except ValueError:  # another thread has just taken it
+        return
+    memory.gone = None  # a bound method: without it nothing refers to the memory
 
 
 def empty_cache() -> None:
@@ -137,6 +145,14 @@ class BufferStats:
 
 def buffer_stats() -> BufferStats:
     """How much memory the arrays of at least 16 KiB that kernels made hold, and how much waits to be used again."""
-    owners = [owner for owners in list(_kept.values()) for owner in list(owners)]
-    free = sum(owner.memory.nbytes for owner in owners if owner.references() == IDLE)
-    return BufferStats(sum(owner.memory.nbytes for owner in owners) - free, free)
+    used, free = list(_lent.values()), _all_free()
+    return BufferStats(sum(memory.size for memory in used), sum(memory.size for memory in free))
+
+
+def _references() -> int:
+    """How many references to a loan Python counts where there is one array."""
+    array = _Memory(SMALLEST, []).lend((SMALLEST,), np.uint8)
+    return sys.getrefcount(array.base)
+
+
+ALONE = _references()

@@ -7,6 +7,8 @@ window with stride 1 the columns are the image itself, and nothing is copied.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from . import _machine
@@ -25,30 +27,37 @@ SLICE = 768  # columns that are made at a time, about: a whole number of taps
 
 def sweep(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.ndarray, s: Sweep) -> None:
     """Fill the pixels of y (N, H', W', O) that belong to a sweep over x (N, H, W, C). bias: (O,) or None."""
-    f, threads = filters, get_num_threads()
+    f = filters
     weights, steps = panels_of(f)
-    width = panel_width(f.outputs, x.dtype)
-    panels = -(-f.outputs // width)
-    pixels, taps = y.shape[0] * s.oh * s.ow, len(f.taps)
-    step = max(1, min(taps, SLICE // max(f.inputs, 1)))  # taps at a time
-    plain = _is_plain(s)
-    row = 0 if plain else step * f.inputs + _machine.lanes(x.dtype)
+    shapes, sizes, panelling, numbers, work = _sweep_sizes(
+        y.shape[0], f.groups, f.inputs, f.outputs, x.dtype, s, get_num_threads()
+    )
+    columns, sums = (empty(shape, x.dtype) for shape in shapes)
+    start = np.zeros(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
+    arrays = x.reshape(-1), weights, start, y.reshape(-1), columns, sums
+    _sweep(*arrays, sizes, (*panelling, *steps), numbers, work=work)
+
+
+@lru_cache(maxsize=1024)
+def _sweep_sizes(n, groups, inputs, outputs, dtype, s: Sweep, threads):
+    """The shapes of the columns and of the outputs of a block, three tuples of integers for the kernel, and the work."""
+    width = panel_width(outputs, dtype)
+    panels = -(-outputs // width)
+    pixels, taps = n * s.oh * s.ow, s.th * s.tw
+    step = max(1, min(taps, SLICE // max(inputs, 1)))  # taps at a time
+    row = 0 if _is_plain(s) else step * inputs + _machine.lanes(dtype)
     dense = s.py == s.px == 1 and (s.oh, s.ow) == (s.height, s.width)
     kept = 0 if dense else panels * width
-    most = max(1, BLOCK // (step * f.inputs + f.outputs + 1) // ROWS) * ROWS
+    most = max(1, BLOCK // (step * inputs + outputs + 1) // ROWS) * ROWS
     blocks = -(-pixels // min(most, 40 * ROWS))
     blocks = -(-blocks // threads) * threads  # a whole number for every thread
     block = -(-pixels // (blocks * ROWS)) * ROWS
     blocks = -(-pixels // block)
     parts = 1 if blocks >= threads else min(panels, -(-threads // blocks))  # few pixels: the panels are shared out as well
     workers = min(blocks * parts, threads)
-    columns = empty((workers, block * row), x.dtype)
-    sums = empty((workers, block * kept), x.dtype)
-    start = np.zeros(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
-    sizes = pixels, block, blocks, parts, row, step, f.groups, f.outputs, f.inputs
-    work = pixels * taps * f.inputs * f.outputs * f.groups // 8
-    panelling = panels, width, *steps
-    _sweep(x.reshape(-1), weights, start, y.reshape(-1), columns, sums, sizes, panelling, tuple(s), work=work)
+    sizes = pixels, block, blocks, parts, row, step, groups, outputs, inputs
+    work = pixels * taps * inputs * outputs * groups // 8
+    return ((workers, block * row), (workers, block * kept)), sizes, (panels, width), tuple(s), work
 
 
 def weight_gradient(gy: np.ndarray, x: np.ndarray, groups: int, s: Sweep) -> np.ndarray:
@@ -57,27 +66,30 @@ def weight_gradient(gy: np.ndarray, x: np.ndarray, groups: int, s: Sweep) -> np.
     A task sums over a range of pixels for some taps of the window; then the ranges are added in their order. The numbers of
     ranges and tasks depend on the sizes only.
     """
-    o, c = gy.shape[3], x.shape[3]
-    o_group, c_group = o // groups, c // groups
-    pixels, taps = gy.size // o, s.th * s.tw
-    step = max(1, min(taps, SLICE // c_group))
-    slices = -(-taps // step)
-    ranges = max(1, min(32 // min(slices, 16), pixels // 256, PARTIALS // (o * c_group * taps)))
-    plain = _is_plain(s)
-    width = panel_width(step * c_group, x.dtype)
-    row = 0 if plain else step * c_group + _machine.lanes(x.dtype)
-    block = max(64, min(512, BLOCK // (step * c_group + o_group) // 8 * 8, -(-pixels // 8) * 8))
-    workers = min(ranges * slices, get_num_threads())
-    columns = empty((workers, block * row), x.dtype)
+    o, c_group, taps = gy.shape[3], x.shape[3] // groups, s.th * s.tw
+    scratch, sizes, width, numbers, work = _gradient_sizes(gy.shape[0], groups, o, c_group, x.dtype, s, get_num_threads())
+    _, _, ranges, slices, _, step, _, o_group, _ = sizes
     sums = empty((ranges, slices, groups, o_group, step * c_group), x.dtype)
-    sizes = pixels, block, ranges, slices, row, step, groups, o_group, c_group
-    work = pixels * o * c_group * taps // 8
-    _weight_gradient(x.reshape(-1), gy.reshape(-1), columns, sums.reshape(-1), sizes, width, tuple(s), work=work)
+    _weight_gradient(x.reshape(-1), gy.reshape(-1), empty(scratch, x.dtype), sums.reshape(-1), sizes, width, numbers, work=work)
     if ranges == 1 and taps == 1:
         return sums.reshape(o, c_group, s.th, s.tw)
     gw = empty((o, c_group, taps), x.dtype)
     add_ranges(sums.reshape(ranges, slices, o, step, c_group), gw, work=4 * sums.size)
     return gw.reshape(o, c_group, s.th, s.tw)
+
+
+@lru_cache(maxsize=1024)
+def _gradient_sizes(n, groups, o, c_group, dtype, s: Sweep, threads):
+    """The shape of the columns, the sizes and the width of a panel for the kernel, the sweep, and the work."""
+    o_group, pixels, taps = o // groups, n * s.oh * s.ow, s.th * s.tw
+    step = max(1, min(taps, SLICE // c_group))
+    slices = -(-taps // step)
+    ranges = max(1, min(32 // min(slices, 16), pixels // 256, PARTIALS // (o * c_group * taps)))
+    row = 0 if _is_plain(s) else step * c_group + _machine.lanes(dtype)
+    block = max(64, min(512, BLOCK // (step * c_group + o_group) // 8 * 8, -(-pixels // 8) * 8))
+    workers = min(ranges * slices, threads)
+    sizes = pixels, block, ranges, slices, row, step, groups, o_group, c_group
+    return (workers, block * row), sizes, panel_width(step * c_group, dtype), tuple(s), pixels * o * c_group * taps // 8
 
 
 def _is_plain(s: Sweep) -> bool:

@@ -8,6 +8,8 @@ beyond the image are the lines copied first, with zeros around them.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from ._buffers import empty
@@ -25,21 +27,25 @@ CACHE = 48 * 1024  # numbers in the lines of a block, at most
 
 def sweep(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.ndarray, s: Sweep) -> None:
     """Fill the pixels of y (N, H', W', O) that belong to a sweep over x (N, H, W, C). One group. bias: (O,) or None."""
-    f, threads = filters, get_num_threads()
-    packed = pack(f)
-    _, panels, _, width = packed.shape
-    inside, row = _layout(s, f.inputs)
+    f, packed = filters, pack(filters)
+    scratch, sizes, numbers, work = _sweep_sizes(y.shape[0], f.inputs, f.outputs, x.dtype, s, get_num_threads())
+    start = np.zeros(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
+    _sweep(x.reshape(-1), packed.reshape(-1), start, y.reshape(-1), empty(scratch, x.dtype), sizes, numbers, work=work)
+
+
+@lru_cache(maxsize=1024)
+def _sweep_sizes(n, inputs, outputs, dtype, s: Sweep, threads):
+    """The shape of the copied lines, two tuples of integers for the kernel, and the work."""
+    width = panel_width(outputs, dtype)
+    inside, row = _layout(s, inputs)
     most = max(1, CACHE // (row * s.sy))  # lines of a block
     blocks = -(-s.oh // most)
-    while y.shape[0] * blocks < threads and blocks < s.oh:
+    while n * blocks < threads and blocks < s.oh:
         blocks += 1
-    tasks = y.shape[0] * blocks
-    workers = min(threads, tasks)
-    lines = empty((workers, 0 if inside else _height(s, -(-s.oh // blocks)) * row), x.dtype)
-    start = np.zeros(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
-    sizes = tasks, blocks, row, panels, width, f.inputs, f.outputs
-    work = tasks * s.oh // blocks * s.ow * len(f.taps) * f.inputs * f.outputs // 8
-    _sweep(x.reshape(-1), packed.reshape(-1), start, y.reshape(-1), lines, sizes, tuple(s), work=work)
+    tasks = n * blocks
+    scratch = min(threads, tasks), 0 if inside else _height(s, -(-s.oh // blocks)) * row
+    sizes = tasks, blocks, row, -(-outputs // width), width, inputs, outputs
+    return scratch, sizes, tuple(s), tasks * s.oh // blocks * s.ow * s.th * s.tw * inputs * outputs // 8
 
 
 def weight_gradient(gy: np.ndarray, x: np.ndarray, groups: int, s: Sweep) -> np.ndarray:
@@ -48,19 +54,24 @@ def weight_gradient(gy: np.ndarray, x: np.ndarray, groups: int, s: Sweep) -> np.
     A task sums over some lines of gy; then the tasks' sums are added in their order. Their number depends on the sizes only.
     """
     n, o, c = gy.shape[0], gy.shape[3], x.shape[3]
+    scratch, ranges, sizes, numbers, work = _gradient_sizes(n, o, c, x.dtype, s, get_num_threads())
+    sums = empty((ranges, o * s.th * s.tw * c), x.dtype)
+    _weight_gradient(x.reshape(-1), gy.reshape(-1), empty(scratch, x.dtype), sums, sizes, numbers, work=work)
+    gw = empty((o, c, s.th * s.tw), x.dtype)
+    add_ranges(sums.reshape(ranges, 1, o, s.th * s.tw, c), gw, work=4 * sums.size)
+    return gw.reshape(o, c, s.th, s.tw)
+
+
+@lru_cache(maxsize=1024)
+def _gradient_sizes(n, o, c, dtype, s: Sweep, threads):
+    """The shape of the copied lines, the number of ranges, two tuples of integers for the kernel, and the work."""
     inside, row = _layout(s, c)
     taps = s.th * s.tw
     blocks = -(-s.oh // max(1, CACHE // (row * s.sy)))  # of an image
     ranges = max(1, min(16, n * blocks, PARTIALS // (o * c * taps)))
-    workers = min(ranges, get_num_threads())
-    lines = empty((workers, 0 if inside else _height(s, -(-s.oh // blocks)) * row), x.dtype)
-    sums = empty((ranges, o * taps * c), x.dtype)
-    sizes = n * blocks, blocks, row, panel_width(s.tw * c if s.dx == 1 else c, x.dtype), o, c
-    work = n * s.oh * s.ow * taps * o * c // 8
-    _weight_gradient(x.reshape(-1), gy.reshape(-1), lines, sums, sizes, tuple(s), work=work)
-    gw = empty((o, c, taps), x.dtype)
-    add_ranges(sums.reshape(ranges, 1, o, taps, c), gw, work=4 * sums.size)
-    return gw.reshape(o, c, s.th, s.tw)
+    scratch = min(ranges, threads), 0 if inside else _height(s, -(-s.oh // blocks)) * row
+    sizes = n * blocks, blocks, row, panel_width(s.tw * c if s.dx == 1 else c, dtype), o, c
+    return scratch, ranges, sizes, tuple(s), n * s.oh * s.ow * taps * o * c // 8
 
 
 def _layout(s: Sweep, channels: int) -> tuple[bool, int]:

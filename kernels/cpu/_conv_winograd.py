@@ -13,6 +13,8 @@ an infinity spoils all outputs of the tiles that see it: ``exact`` convolution (
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from ._buffers import empty
@@ -34,11 +36,27 @@ FEWEST = 24  # tiles of a block, below which the inputs are transformed for all 
 
 def sweep(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.ndarray, s: Sweep) -> None:
     """Fill y (N, H', W', O) by a sweep with a 3x3 window and steps of 1 over x (N, H, W, C). bias: (O,) or None."""
-    f, threads, step = filters, get_num_threads(), panel_width(1, x.dtype)
-    width = panel_width(f.outputs, x.dtype)
-    panels, row = -(-f.outputs // width), -(-f.inputs // step) * step
+    f = filters
+    start = np.zeros(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
+    apart, shapes, sizes, numbers, work = _sweep_sizes(y.shape[0], f.inputs, f.outputs, x.dtype, s, get_num_threads())
+    inputs, products, scratch, *more = (empty(shape, x.dtype) for shape in shapes)
+    if apart:
+        lines, slices = more
+        source = f.values, f.taps, f.input_step, f.output_step
+        _transform_all(x.reshape(-1), inputs, scratch, sizes, numbers, work=inputs.size)
+        _multiply_all(inputs, *source, slices, start, y.reshape(-1), products, lines, sizes, numbers, work=work)
+    else:
+        weights = _transformed(f, sizes[6], panel_width(f.outputs, x.dtype))
+        _sweep(x.reshape(-1), weights, start, y.reshape(-1), inputs, products, scratch, sizes, numbers, work=work)
+
+
+@lru_cache(maxsize=1024)
+def _sweep_sizes(n, channels, outputs, dtype, s: Sweep, threads):
+    """Whether the inputs are transformed first, the shapes of the working memory, tuples of integers for the kernels, the work."""
+    step, width = panel_width(1, dtype), panel_width(outputs, dtype)
+    panels, row = -(-outputs // width), -(-channels // step) * step
     high, wide = -(-s.oh // 4), -(-s.ow // 4)
-    tiles = y.shape[0] * high * wide
+    tiles = n * high * wide
     most = CACHE // (36 * (row + width)) // ROWS * ROWS
     apart = most < FEWEST  # inputs first, then products
     blocks = -(-tiles // min(8 * ROWS if apart else 16 * ROWS, max(most, FEWEST)))
@@ -46,22 +64,17 @@ def sweep(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.ndarra
         blocks = -(-blocks // threads) * threads  # a whole number for every thread
     block = -(-tiles // (blocks * 4)) * 4
     blocks = -(-tiles // block)
-    start = np.zeros(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
     workers = min(threads, blocks * panels if apart else blocks)
-    inputs = empty((blocks if apart else workers, 36 * (block * row + step)), x.dtype)  # a little more than they need,
-    products = empty((workers, 36 * (block * width + step)), x.dtype)  # so that the 36 do not share cache sets
-    scratch = empty((len(inputs), 6 * (4 * min(RUN, wide) + 2) * row + 36 * step), x.dtype)
-    sizes = tiles, block, blocks, high, wide, row, panels, width, f.inputs, f.outputs
-    work = tiles * 36 * f.inputs * f.outputs // 8
+    first = blocks if apart else workers
+    shapes = [
+        (first, 36 * (block * row + step)),  # inputs: a little more than they need,
+        (workers, 36 * (block * width + step)),  # products: so that the 36 do not share cache sets
+        (first, 6 * (4 * min(RUN, wide) + 2) * row + 36 * step),
+    ]
     if apart:
-        lines = empty((workers, 36 * step), x.dtype)
-        slices = empty((workers, (36 * (SLICE + 1) + 9 * 16 + 18) * width), x.dtype)
-        source = f.values, f.taps, f.input_step, f.output_step
-        _transform_all(x.reshape(-1), inputs, scratch, sizes, tuple(s), work=tiles * 36 * row)
-        _multiply_all(inputs, *source, slices, start, y.reshape(-1), products, lines, sizes, tuple(s), work=work)
-    else:
-        weights = _transformed(f, panels, width)
-        _sweep(x.reshape(-1), weights, start, y.reshape(-1), inputs, products, scratch, sizes, tuple(s), work=work)
+        shapes += (workers, 36 * step), (workers, (36 * (SLICE + 1) + 9 * 16 + 18) * width)
+    sizes = tiles, block, blocks, high, wide, row, panels, width, channels, outputs
+    return apart, shapes, sizes, tuple(s), tiles * 36 * channels * outputs // 8
 
 
 # ---- weights ---------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from ._buffers import empty
 from ._compiler import device_function, kernel, prange
 from ._norm_combine import combine
 
-__all__ = ["backward", "forward", "moments", "sums"]
+__all__ = ["backward", "forward", "moments"]
 
 BLOCK = 16384  # elements of a task, at least
 LANES = 16  # partial sums side by side: a sum of its own for each makes vector code, in an order that is written here
@@ -41,12 +41,10 @@ def _shape(x) -> _Shape:
 def moments(x):
     """Mean and biased variance (M, B)."""
     s = _shape(x)
-    means, squares = np.empty((2, s.m, s.chunks, 1, s.b, 1))
+    parts = np.empty((2, s.m, s.chunks, 1, s.b, 1))
     lanes = np.empty((s.blocks * s.b * s.chunks, LANES))
-    _chunk_moments(x.reshape(s.m, s.b, s.length), means, squares, lanes, *s, work=4 * x.size)
-    mean, var = np.empty((2, s.m, s.b), x.dtype)
-    combine(mean, var, means, squares, s.m, s.b, s.length, s.chunk, work=4 * means.size)
-    return mean, var
+    _chunk_moments(x.reshape(s.m, s.b, s.length), parts[0], parts[1], lanes, *s, work=4 * x.size)
+    return combine(parts, s.length, s.chunk, x.dtype)
 
 
 @kernel
@@ -109,7 +107,19 @@ def _forward_chunk(y, x, mean, rstd, weight, bias):
         y[c] = (x[c] - mean) * (rstd * weight[c]) + bias[c]
 
 
-def sums(gy, x, mean, rstd, weight):
+def backward(gy, x, mean, rstd, weight, through_statistics):
+    """gx = gy * (rstd * weight) - offset - (x - mean) * slope, and the gradients of weight and bias; see ``_norm_columns.py``."""
+    gweight, gbias, total, projection = _sums(gy, x, mean, rstd, weight)
+    if through_statistics:
+        scale = rstd / max(x.shape[1] * x.shape[3], 1)
+        offset, slope = (total * scale).astype(x.dtype), (projection * scale * rstd).astype(x.dtype)
+        gx = _input_gradient(gy, x, mean, rstd, weight, offset, slope)
+    else:
+        gx = forward(gy, np.zeros_like(mean), rstd, weight, np.zeros_like(weight))
+    return gx, gweight.astype(x.dtype), gbias.astype(x.dtype)
+
+
+def _sums(gy, x, mean, rstd, weight):
     """Sums of gy * xhat and of gy over M and A, both (B, L); of g and of g * xhat over A and L, both (M, B), g = gy * weight."""
     s = _shape(x)
     gbias, gweight = np.zeros((2, s.blocks, s.b, s.length))
@@ -158,7 +168,7 @@ def _add_products(gy, x, weight, gbias, gweight, mean, rstd, total, projection):
         projection[i] += g * xhat
 
 
-def backward(gy, x, mean, rstd, weight, offset, slope):
+def _input_gradient(gy, x, mean, rstd, weight, offset, slope):
     """gy * (rstd * weight) - offset - (x - mean) * slope; mean, rstd, offset, slope (M, B); weight (B, L)."""
     s = _shape(x)
     gx = empty(x.shape, x.dtype)

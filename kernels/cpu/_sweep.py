@@ -12,6 +12,7 @@ so threads never meet, and no multiplication is spent on the zeros between strid
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import gcd
 from typing import NamedTuple
 
@@ -45,11 +46,13 @@ class Sweep(NamedTuple):
     tw: int
 
 
+@lru_cache(maxsize=1024)
 def forward_sweep(g: ConvGeometry) -> Sweep:
     """The sweep of a convolution over its input."""
     return Sweep(g.h, g.w, g.oh, g.ow, g.oh, g.ow, 0, 0, 1, 1, g.sh, g.sw, -g.top, -g.left, g.dh, g.dw, g.kh, g.kw)
 
 
+@lru_cache(maxsize=1024)
 def backward_sweeps(g: ConvGeometry) -> list[tuple[Sweep, list[int], list[int]]]:
     """The sweeps over the output gradient that make the input gradient, each with the window's rows and columns it uses."""
     sweeps = []

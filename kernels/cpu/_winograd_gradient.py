@@ -5,6 +5,8 @@ With y = A^T [(G w G^T) * (B^T d B)] A the gradient of w is G^T [ sum over tiles
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from ._buffers import empty
@@ -29,9 +31,20 @@ def weight_gradient(gy: np.ndarray, x: np.ndarray, groups: int, s: Sweep) -> np.
     A task sums over a range of tiles for at most 128 outputs and inputs; then the ranges are added in their order. Their numbers
     depend on the sizes only.
     """
-    o, c, step = gy.shape[3], x.shape[3], panel_width(1, x.dtype)
-    high, wide = -(-s.oh // 4), -(-s.ow // 4)
-    tiles = gy.shape[0] * high * wide
+    o, c = gy.shape[3], x.shape[3]
+    shapes, sizes, numbers, work = _sizes(gy.shape[0], o, c, x.dtype, s, get_num_threads())
+    *scratch, sums = (empty(shape, x.dtype) for shape in shapes)
+    _weight_gradient(x.reshape(-1), gy.reshape(-1), rows(x.dtype), *scratch, sums, sizes, numbers, work=work)
+    gw = empty((o, c, 9), x.dtype)
+    _add_ranges(sums, gw, sizes, work=4 * sums.size)
+    return gw.reshape(o, c, 3, 3)
+
+
+@lru_cache(maxsize=1024)
+def _sizes(n, o, c, dtype, s: Sweep, threads):
+    """The shapes of the working memory, two tuples of integers for the kernels, and the work."""
+    step, high, wide = panel_width(1, dtype), -(-s.oh // 4), -(-s.ow // 4)
+    tiles = n * high * wide
     o_parts, c_parts = -(-o // CHANNELS), -(-c // CHANNELS)
     o_part, c_part = (-(-size // (parts * step)) * step for size, parts in ((o, o_parts), (c, c_parts)))
     o_parts, c_parts = -(-o // o_part), -(-c // c_part)
@@ -39,18 +52,16 @@ def weight_gradient(gy: np.ndarray, x: np.ndarray, groups: int, s: Sweep) -> np.
     places = 36 if o_part * c_part <= FEW else 6
     block = max(32, min(192, CACHE // (places * (o_part + c_part)) // 4 * 4, -(-tiles // (ranges * 4)) * 4))
     tasks = ranges * o_parts * c_parts
-    workers = min(tasks, get_num_threads())
-    inputs = empty((workers, places * (block * c_part + step)), x.dtype)
-    outputs = empty((workers, places * (block * o_part + step)), x.dtype)
-    products = empty((workers, places * o_part * c_part), x.dtype)
-    patches = empty((workers, 6 * (4 * min(RUN, wide) + 2) * max(o_part, c_part) + 36 * step), x.dtype)
-    sums = empty((tasks, 9 * o_part * c_part), x.dtype)
+    workers = min(tasks, threads)
+    shapes = (
+        (workers, places * (block * c_part + step)),  # transformed inputs
+        (workers, places * (block * o_part + step)),  # transformed gradients
+        (workers, places * o_part * c_part),  # their products
+        (workers, 6 * (4 * min(RUN, wide) + 2) * max(o_part, c_part) + 36 * step),  # pixels at the edges
+        (tasks, 9 * o_part * c_part),  # sums
+    )
     sizes = tiles, block, ranges, high, wide, o, c, o_parts, c_parts, o_part, c_part, places
-    scratch, work = (inputs, outputs, products, patches), tiles * 36 * o * c // 8
-    _weight_gradient(x.reshape(-1), gy.reshape(-1), rows(x.dtype), *scratch, sums, sizes, tuple(s), work=work)
-    gw = empty((o, c, 9), x.dtype)
-    _add_ranges(sums, gw, sizes, work=4 * sums.size)
-    return gw.reshape(o, c, 3, 3)
+    return shapes, sizes, tuple(s), tiles * 36 * o * c // 8
 
 
 @kernel(reassociate=False)

@@ -11,6 +11,8 @@ points round about half as much as the textbook's 0, 1, -1, 2, -2.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from ._compiler import device_function
@@ -44,6 +46,7 @@ OUTPUT = [  # A
 ]
 
 
+@lru_cache(maxsize=2)
 def rows(dtype) -> np.ndarray:
     """The rows of B^T, A and G beside each other (6, 6 + 4 + 3): what makes one row of the numbers of a tile."""
     return np.concatenate([INPUT, OUTPUT, WEIGHT], axis=1).astype(dtype)

@@ -6,6 +6,7 @@ the output (``_conv_columns.py``, ``_conv_direct.py``).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from types import ModuleType
 
 import numpy as np
@@ -17,7 +18,7 @@ from ._algorithms import choose
 from ._buffers import empty
 from ._compiler import kernel, prange
 from ._product import Filters
-from ._sweep import backward_sweeps, forward_sweep
+from ._sweep import Sweep, backward_sweeps, forward_sweep
 
 __all__ = [
     "col2im",
@@ -49,7 +50,7 @@ def conv2d_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, g
     g = geometry
     y = empty((g.n, g.oh, g.ow, g.o), x.dtype)
     if y.size:
-        _MODULES[choose(g, x.dtype)].sweep(nhwc(x), _forward_filters(weight, g), bias, y, forward_sweep(g))
+        _MODULES[choose(g, x.dtype)].sweep(nhwc(x), Filters(_flat(weight), *_forward_places(g)), bias, y, forward_sweep(g))
     return y.transpose(0, 3, 1, 2)
 
 
@@ -94,28 +95,40 @@ def conv_transpose2d_backward_weight(gy: np.ndarray, x: np.ndarray, geometry: Co
     return conv2d_backward_weight(x, gy, geometry)
 
 
-def _forward_filters(weight: np.ndarray, g: ConvGeometry) -> Filters:
+@lru_cache(maxsize=1024)
+def _forward_places(g: ConvGeometry) -> tuple:
+    """Where the weights lie: all of ``Filters`` but the values."""
     o, c, taps = g.o // g.groups, g.c // g.groups, g.kh * g.kw
-    values = np.ascontiguousarray(weight).reshape(-1)
-    return Filters(values, g.groups, o, c, o * c * taps, c * taps, taps, np.arange(taps))
+    return g.groups, o, c, o * c * taps, c * taps, taps, np.arange(taps)
 
 
-def _backward_filters(weight: np.ndarray, g: ConvGeometry, rows: list[int], columns: list[int]) -> Filters:
-    """The weights that carry a gradient back: C and O change places, and a sweep uses some rows and columns of the window."""
-    f = _forward_filters(weight, g)
-    taps = np.array([i * g.kw + j for i in rows for j in columns], dtype=np.int64)
-    return f._replace(outputs=f.inputs, inputs=f.outputs, output_step=f.input_step, input_step=f.output_step, taps=taps)
+@lru_cache(maxsize=1024)
+def _backward_places(g: ConvGeometry) -> list[tuple[Sweep, tuple]]:
+    """The sweeps of the input gradient, and where their weights lie.
+
+    C and O change places, and a sweep uses some rows and columns of the window.
+    """
+    groups, o, c, group_step, output_step, input_step, _ = _forward_places(g)
+    return [
+        (sweep, (groups, c, o, group_step, input_step, output_step, np.array([i * g.kw + j for i in rows for j in columns])))
+        for sweep, rows, columns in backward_sweeps(g)
+        if rows and columns
+    ]
+
+
+def _flat(weight: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(weight).reshape(-1)
 
 
 def _input_gradient(gy: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, g: ConvGeometry) -> np.ndarray:
     gx = empty((g.n, g.h, g.w, g.c), gy.dtype)
     if gx.size:
-        seen, module = nhwc(gy), _MODULES[choose(g, gy.dtype)]
-        sweeps = [(sweep, rows, columns) for sweep, rows, columns in backward_sweeps(g) if rows and columns]
+        seen, values, module = nhwc(gy), _flat(weight), _MODULES[choose(g, gy.dtype)]
+        sweeps = _backward_places(g)
         if len(sweeps) < min(g.sh, g.h) * min(g.sw, g.w):  # some pixels are seen through no tap
             gx[...] = 0 if bias is None else bias
-        for sweep, rows, columns in sweeps:
-            module.sweep(seen, _backward_filters(weight, g, rows, columns), bias, gx, sweep)
+        for sweep, places in sweeps:
+            module.sweep(seen, Filters(values, *places), bias, gx, sweep)
     return gx.transpose(0, 3, 1, 2)
 
 

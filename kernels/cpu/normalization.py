@@ -58,17 +58,9 @@ def normalize_backward(
     gy: np.ndarray, x: np.ndarray, mean: np.ndarray, rstd: np.ndarray, weight: np.ndarray | None, through_statistics: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """See reference. One pass over gy and x for all sums, one for gx."""
-    walk = _walk(x)
     weight = np.ones(x.shape[2:], x.dtype) if weight is None else weight
     with np.errstate(invalid="ignore", over="ignore"):
-        gweight, gbias, total, projection = walk.sums(gy, x, mean, rstd, weight)
-        if through_statistics:
-            scale = rstd / max(x.shape[1] * x.shape[3], 1)
-            offset, slope = (total * scale).astype(x.dtype), (projection * scale * rstd).astype(x.dtype)
-            gx = walk.backward(gy, x, mean, rstd, weight, offset, slope)
-        else:
-            gx = walk.forward(gy, np.zeros_like(mean), rstd, weight, np.zeros_like(weight))
-        return gx, gweight.astype(x.dtype), gbias.astype(x.dtype)
+        return _walk(x).backward(gy, x, mean, rstd, weight, through_statistics)
 
 
 def _walk(x):
