@@ -44,7 +44,10 @@ def empty_like(x, empty):
 
 def flat_views(*arrays):
     """Views of arrays that lie in memory in one and the same order without gaps, as vectors; None if they do not."""
-    if all(array.flags.c_contiguous for array in arrays):
+    for array in arrays:
+        if not array.flags.c_contiguous:
+            break
+    else:
         return [array.reshape(-1) for array in arrays]
     first = arrays[0]
     if any(array.strides != first.strides for array in arrays):

@@ -32,9 +32,11 @@ __all__ = [
     "lanes",
     "load",
     "load_first",
+    "select_larger",
     "select_positive",
     "store",
     "store_first",
+    "store_integers",
     "total_of",
     "transpose",
     "vector_intrinsic",
@@ -224,6 +226,33 @@ def store_first(typing, x, at, value, count):
     return types.void(x, types.intp, value, types.intp), generate
 
 
+def _store_integers(x, at, value, offset, count):
+    count = min(max(count, 0), len(value))
+    x[at : at + count] = value[:count].astype(np.int64) + offset
+
+
+@vector_intrinsic(_store_integers)
+def store_integers(typing, x, at, value, offset, count):
+    """x[at : at + count] = the first elements of value, which are whole numbers, plus offset; x holds int64."""
+
+    def generate(context, builder, sig, args):
+        number = args[2].type.count
+        numbers = ir.VectorType(INDEX, number)
+        whole = builder.add(builder.fptosi(args[2], numbers), emit_fill(builder, args[3], numbers))
+        address = builder.bitcast(pointer(context, builder, x, *args[:2]), numbers.as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [numbers, numbers.as_pointer(), ir.IntType(32), ir.VectorType(ir.IntType(1), number)])
+        name = f"llvm.masked.store.v{number}i64.p0"
+        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        with builder.if_else(builder.icmp_signed("<", args[4], INDEX(number))) as (partial, all_of_them):
+            with partial:
+                builder.call(function, [whole, address, ir.IntType(32)(8), emit_mask(builder, args[4], args[2].type)])
+            with all_of_them:
+                builder.store(whole, address).align = 8
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp, value, types.intp, types.intp), generate
+
+
 def _transpose(source, at, step, rows, target, to, row, columns):
     for r in range(_machine.lanes(source.dtype)):
         for k in range(columns):
@@ -305,6 +334,18 @@ def select_positive(typing, x, y):
         return builder.select(builder.fcmp_ordered("<=", args[1], zero), zero, args[0])
 
     return x(x, x), generate
+
+
+@vector_intrinsic(lambda x, y, one, other: np.where((x > y) | (x != x), one, other))
+def select_larger(typing, x, y, one, other):
+    """``one`` where x > y or x is NaN, ``other`` elsewhere."""
+
+    def generate(context, builder, sig, args):
+        larger = builder.fcmp_ordered(">", args[0], args[1])
+        nan = builder.fcmp_unordered("uno", args[0], args[0])
+        return builder.select(builder.or_(larger, nan), args[2], args[3])
+
+    return x(x, x, x, x), generate
 
 
 def _total_of(x):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+from numba import config
 
 from ..layout import flat_views
 from ._compiler import device_function, kernel, prange
+from ._threads import get_num_threads
+from ._vector import fill, fma, lanes, load, load_first, store, store_first
 
-__all__ = ["sgd_momentum"]
+__all__ = ["sgd_momentum", "sgd_momentum_all"]
 
-BLOCK = 16384  # elements a task
 PLAIN, FIRST, NEXT = 0, 1, 2  # without a velocity; its first value; any later one
 
 
@@ -28,19 +31,43 @@ def sgd_momentum(
     first: bool,
 ) -> None:
     """See reference. One pass over the memory of the three arrays; only arrays of different memory orders are copied."""
-    arrays = [parameter, gradient] if velocity is None else [parameter, gradient, velocity]
-    flat = flat_views(*arrays)
-    copied = flat is None
-    if copied:
-        flat = [array.flatten() for array in arrays]
-    p, g, v = flat if velocity is not None else (*flat, flat[0][:0])
-    mode = PLAIN if velocity is None else FIRST if first else NEXT
-    factors = _factors(parameter.dtype.type, lr, momentum, dampening, weight_decay)
-    _sgd(p, g, v, *factors, bool(nesterov), bool(maximize), mode, p.size, -(-p.size // BLOCK), work=4 * p.size)
-    if copied:
-        parameter[...] = p.reshape(parameter.shape)
-        if velocity is not None:
-            velocity[...] = v.reshape(velocity.shape)
+    sgd_momentum_all(
+        *([parameter], [gradient], None if velocity is None else [velocity]),
+        *(lr, momentum, dampening, weight_decay, nesterov, maximize, [first]),
+    )
+
+
+def sgd_momentum_all(
+    parameters: Sequence[np.ndarray],
+    gradients: Sequence[np.ndarray],
+    velocities: Sequence[np.ndarray] | None,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+    maximize: bool,
+    first: Sequence[bool],
+) -> None:
+    """See reference. One launch for the arrays of each dtype; only arrays of different memory orders are copied."""
+    groups, copies = {}, []
+    for index, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
+        arrays = (p, g) if velocities is None else (p, g, velocities[index])
+        flat = flat_views(*arrays)
+        if flat is None:
+            flat = [array.flatten() for array in arrays]
+            copies.append((arrays, flat))
+        group = groups.get(p.dtype)
+        if group is None:
+            group = groups[p.dtype] = []
+        group.append((flat[0], flat[1], flat[-1], PLAIN if velocities is None else FIRST if first[index] else NEXT))
+    for dtype, group in groups.items():
+        factors = _factors(dtype.type, -1 if maximize else 1, weight_decay, -dampening, momentum, -lr)
+        for some in [[one] for one in group] if config.DISABLE_JIT else [group]:
+            _update(some, factors, bool(nesterov))
+    for arrays, flat in copies:
+        arrays[0][...] = flat[0].reshape(arrays[0].shape)
+        arrays[-1][...] = flat[-1].reshape(arrays[0].shape)
 
 
 @lru_cache(maxsize=64)
@@ -49,34 +76,64 @@ def _factors(number, *values):
     return tuple(map(number, values))
 
 
+def _update(group, factors, nesterov) -> None:
+    table = np.empty((len(group), 5), np.int64)
+    size = 0
+    for row, arrays in enumerate(group):
+        _enter.serial(table, row, *arrays)
+        size += arrays[0].size
+    _sgd(*group[0][:3], table, factors, nesterov, get_num_threads(), work=4 * size)
+
+
 @kernel
-def _sgd(p, g, v, lr, momentum, dampening, decay, nesterov, maximize, mode, size, blocks):
-    for block in prange(blocks):
-        start, stop = block * BLOCK, min(size, (block + 1) * BLOCK)
-        if mode == PLAIN:
-            _plain_block(p[start:stop], g[start:stop], lr, decay, maximize)
+def _enter(table, row, p, g, v, mode):
+    """Where the arrays lie in memory."""
+    for one in prange(1):
+        at = row + one
+        table[at, 0], table[at, 1], table[at, 2], table[at, 3], table[at, 4] = p.ctypes.data, g.ctypes.data, v.ctypes.data, p.size, mode
+
+
+@kernel(reassociate=False)
+def _sgd(p, g, v, table, factors, nesterov, workers):
+    """Arrays that lie anywhere in memory, as if they were elements of the first three. Every worker takes a part of each."""
+    for worker in prange(workers):
+        for row in range(table.shape[0]):
+            size, mode, step = table[row, 3], table[row, 4], 4 * lanes(p)
+            begin, end = size // step * worker // workers * step, size // step * (worker + 1) // workers * step
+            if worker == workers - 1:
+                end = size
+            at_p, at_g, at_v = table[row, 0] - table[0, 0], table[row, 1] - table[0, 1], table[row, 2] - table[0, 2]
+            places = at_p // p.itemsize, at_g // p.itemsize, at_v // p.itemsize
+            _update_part(p, g, v, places, begin, end, mode, factors, nesterov)
+
+
+@device_function(reassociate=False)
+def _update_part(p, g, v, places, begin, end, mode, factors, nesterov):
+    at_p, at_g, at_v = places
+    sign, decay, damping, momentum, rate = factors
+    step = lanes(p)
+    for i in range(begin, end, step):
+        count = min(step, end - i)
+        x = load(p, at_p + i) if count == step else load_first(p, at_p + i, count)
+        direction = load(g, at_g + i) if count == step else load_first(g, at_g + i, count)
+        if sign < 0:
+            direction = direction * fill(p, sign)
+        if decay != 0:
+            direction = fma(fill(p, decay), x, direction)
+        if mode != PLAIN:
+            velocity = direction
+            if mode == NEXT:
+                before = load(v, at_v + i) if count == step else load_first(v, at_v + i, count)
+                if damping != 0:
+                    velocity = fma(fill(p, damping), direction, direction)
+                velocity = fma(fill(p, momentum), before, velocity)
+            if count == step:
+                store(v, at_v + i, velocity)
+            else:
+                store_first(v, at_v + i, velocity, count)
+            direction = fma(fill(p, momentum), velocity, direction) if nesterov else velocity
+        x = fma(fill(p, rate), direction, x)
+        if count == step:
+            store(p, at_p + i, x)
         else:
-            arrays = p[start:stop], g[start:stop], v[start:stop]
-            _momentum_block(*arrays, lr, momentum, dampening, decay, nesterov, maximize, mode == FIRST)
-
-
-@device_function(reassociate=False)
-def _plain_block(p, g, lr, decay, maximize):
-    for i in range(p.size):
-        p[i] -= lr * _direction(p[i], g[i], decay, maximize)
-
-
-@device_function(reassociate=False)
-def _momentum_block(p, g, v, lr, momentum, dampening, decay, nesterov, maximize, first):
-    for i in range(p.size):
-        step = _direction(p[i], g[i], decay, maximize)
-        damped = step if dampening == 0 else step - dampening * step  # no sum adds two products, see loss.py
-        velocity = step if first else damped + momentum * v[i]
-        v[i] = velocity
-        p[i] -= lr * (step + momentum * velocity if nesterov else velocity)
-
-
-@device_function(reassociate=False)
-def _direction(p, g, decay, maximize):
-    g = -g if maximize else g
-    return g if decay == 0 else g + decay * p
+            store_first(p, at_p + i, x, count)

@@ -11,6 +11,7 @@ from ..layout import nhwc
 from ._buffers import empty, zeros
 from ._compiler import device_function, kernel, prange
 from ._taps import Taps, resample, taps, transposed
+from ._vector import fill, lanes, load_first, select_larger, store_first, store_integers
 
 __all__ = [
     "adaptive_avg_pool2d_backward",
@@ -25,6 +26,7 @@ __all__ = [
 
 # Few images share out their channels in groups of this many (a cache line of float32), so that all threads have work.
 CHANNELS = 16
+LARGEST = 2**24  # so far float32 can count pixels
 
 
 def max_pool2d_forward(x: np.ndarray, geometry: PoolGeometry) -> tuple[np.ndarray, np.ndarray]:
@@ -114,13 +116,14 @@ def _adaptive_taps(g: AdaptiveGeometry) -> tuple[tuple[Taps, Taps], tuple[Taps, 
 
 def _max_forward(x, rows, columns):
     n, c, h, w = x.shape
+    if x.dtype == np.float32 and h * w > LARGEST:
+        y, indices = _max_forward(x.astype(np.float64), rows, columns)
+        return y.astype(np.float32), indices
     oh, ow = len(rows.start) - 1, len(columns.start) - 1
     y, indices = empty((n, oh, ow, c), x.dtype), empty((n, oh, ow, c), np.int64)
-    largest = int(np.diff(rows.start).max(initial=0) * np.diff(columns.start).max(initial=0))
-    pixels = empty((n * oh, largest), np.int64)
-    work = n * c * len(rows.index) * len(columns.index)
     axes = rows.start, rows.index, columns.start, columns.index
-    _max_pool(nhwc(x).reshape(n, h * w, c), y, indices, pixels, *axes, n, oh, w, work=work)
+    work = n * c * len(rows.index) * len(columns.index) // 2
+    _max_pool(nhwc(x).reshape(-1), y.reshape(-1), indices.reshape(-1), *axes, (n, oh, ow, c, h, w), work=work)
     return y.transpose(0, 3, 1, 2), indices.transpose(0, 3, 1, 2)
 
 
@@ -142,49 +145,32 @@ def _max_backward(gy, indices, geometry):
 
 
 @kernel
-def _max_pool(x, y, indices, pixels, row_start, row_index, column_start, column_index, n, oh, w):
-    for task in prange(n * oh):
+def _max_pool(x, y, indices, row_start, row_index, column_start, column_index, sizes):
+    for task in prange(sizes[0] * sizes[1]):
+        _, oh, ow, channels, h, w = sizes
         image, i = task // oh, task % oh
         rows = row_index[row_start[i] : row_start[i + 1]]
-        _max_line(x[image], y[image, i], indices[image, i], pixels[task], rows, column_start, column_index, w)
+        for j in range(ow):
+            columns = column_index[column_start[j] : column_start[j + 1]]
+            for c in range(0, channels, lanes(x)):
+                into, first = (task * ow + j) * channels + c, image * h * w * channels + c
+                _max_of_window(x, first, rows, columns, w, channels, y, indices, into, min(lanes(x), channels - c))
 
 
-@device_function(reassociate=False)
-def _max_line(x, line, winners, pixels, rows, column_start, column_index, w):
-    for j in range(line.shape[0]):
-        count = 0
-        for row in rows:
-            for b in range(column_start[j], column_start[j + 1]):
-                pixels[count] = row * w + column_index[b]
-                count += 1
-        if count == 0:
-            line[j] = -np.inf
-            winners[j] = -1
-        for t in range(0, count, 4):  # at the end of a window its last pixel may come several times, which changes nothing
-            last = count - 1
-            p, q, r, s = pixels[t], pixels[min(t + 1, last)], pixels[min(t + 2, last)], pixels[min(t + 3, last)]
-            _max_of_four(x, p, q, r, s, line[j], winners[j], t == 0)
-
-
-@device_function(reassociate=False)
-def _max_of_four(x, p, q, r, s, best, winner, first):
-    """Four pixels at once, so that the largest value so far stays in a register for four comparisons."""
-    xp, xq, xr, xs = x[p], x[q], x[r], x[s]
-    for c in range(best.size):
-        value = xp[c] if first else best[c]
-        where = p if first else winner[c]
-        value, where = _larger(value, where, xp[c], p)
-        value, where = _larger(value, where, xq[c], q)
-        value, where = _larger(value, where, xr[c], r)
-        value, where = _larger(value, where, xs[c], s)
-        best[c] = value
-        winner[c] = where
-
-
-@device_function(reassociate=False)
-def _larger(value, where, new, new_where):
-    wins = (new > value) | (new != new)
-    return new if wins else value, new_where if wins else where
+@device_function(reassociate=False, inline=True)
+def _max_of_window(x, first, rows, columns, w, channels, y, indices, into, count):
+    """The largest numbers of a vector of channels; how far behind the first pixel they lie is counted in vectors as well."""
+    best, place, start = fill(x, -np.inf), fill(x, 0.0), -1
+    if rows.size * columns.size > 0:
+        start = rows[0] * w + columns[0]
+    for row in rows:
+        for column in columns:
+            pixel = row * w + column
+            seen = load_first(x, first + pixel * channels, count)
+            place = select_larger(seen, best, fill(x, pixel - start), place)
+            best = select_larger(seen, best, seen, best)
+    store_first(y, into, best, count)
+    store_integers(indices, into, place, start, count)
 
 
 @kernel

@@ -29,7 +29,10 @@ from .normalization import (
     normalize_backward,
     normalize_forward,
 )
-from .optimizer import sgd_momentum
+from .optimizer import (
+    sgd_momentum,
+    sgd_momentum_all,
+)
 from .pooling import (
     adaptive_avg_pool2d_backward,
     adaptive_avg_pool2d_forward,
@@ -69,6 +72,7 @@ __all__ = [
     "normalize_backward",
     "normalize_forward",
     "sgd_momentum",
+    "sgd_momentum_all",
     "adaptive_avg_pool2d_backward",
     "adaptive_avg_pool2d_forward",
     "adaptive_max_pool2d_backward",

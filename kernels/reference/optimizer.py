@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-__all__ = ["sgd_momentum"]
+__all__ = ["sgd_momentum", "sgd_momentum_all"]
 
 
 def sgd_momentum(
@@ -44,3 +46,26 @@ def sgd_momentum(
             velocity[...] = v
             step = g + momentum * v if nesterov else v
         parameter[...] = p - lr * step
+
+
+def sgd_momentum_all(
+    parameters: Sequence[np.ndarray],
+    gradients: Sequence[np.ndarray],
+    velocities: Sequence[np.ndarray] | None,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+    maximize: bool,
+    first: Sequence[bool],
+) -> None:
+    """``sgd_momentum`` for each of some parameters.
+
+    parameters, gradients: arrays, each gradient of its parameter's shape. velocities: likewise, or None for all.
+    first: a flag for each. The other arguments are the same for all. Nothing is returned.
+    """
+    for index, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
+        velocity = None if velocities is None else velocities[index]
+        options = lr, momentum, dampening, weight_decay, nesterov, maximize, first[index]
+        sgd_momentum(parameter, gradient, velocity, *options)

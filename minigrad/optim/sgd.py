@@ -28,7 +28,7 @@ class SGD(Optimizer):
     ``nesterov``      look ahead by one step of momentum; needs ``momentum`` > 0
     ``maximize``      ascend instead of descend
 
-    The whole update is one pass over memory (the kernel ``sgd_momentum``). Parameters without a gradient are left alone.
+    The whole update is one pass over memory (the kernel ``sgd_momentum_all``). Parameters without a gradient are left alone.
     ``state[p]["momentum_buffer"]`` is the velocity. The learning rate stands outside it, so a change acts at once; Caffe and
     some papers put it inside, which gives other trajectories when the rate changes.
 
@@ -75,14 +75,16 @@ class SGD(Optimizer):
         """One step of every parameter that has a gradient."""
         calls = []  # everything is checked and allocated before the first parameter changes
         for group in self.param_groups:
+            kinds: dict[Any, list] = {}  # parameters may lie on several devices
             for i, p in enumerate(group["params"]):
                 if p.grad is not None:
-                    calls.append((p, *self._velocity(p, group, i), group))
-        for p, velocity, first, group in calls:
-            for_array(p.data).sgd_momentum(
-                p.data,
-                p.grad.data,
-                velocity,
+                    kinds.setdefault(for_array(p.data), []).append((p, *self._velocity(p, group, i)))
+            calls += [(kernels, group, *zip(*members, strict=True)) for kernels, members in kinds.items()]
+        for kernels, group, parameters, velocities, first in calls:
+            kernels.sgd_momentum_all(
+                [p.data for p in parameters],
+                [p.grad.data for p in parameters],
+                velocities if group["momentum"] else None,
                 group["lr"],
                 group["momentum"],
                 group["dampening"],
@@ -91,16 +93,18 @@ class SGD(Optimizer):
                 group["maximize"],
                 first,
             )
-            p.bump_version()
-            if first:
-                self.state[p] = {"momentum_buffer": Tensor(velocity)}
+            for p, velocity, new in zip(parameters, velocities, first, strict=True):
+                p.bump_version()
+                if new:
+                    self.state[p] = {"momentum_buffer": Tensor(velocity)}
 
     def _velocity(self, p: Tensor, group: dict[str, Any], index: int) -> tuple[Any, bool]:
         """The velocity's array (None without momentum) and whether this is its first step."""
         _check_alike(p.grad.data, p, group, index, "gradient")
         if group["momentum"] == 0:
             return None, False
-        velocity = self.state.get(p, {}).get("momentum_buffer")
+        state = self.state.get(p)
+        velocity = None if state is None else state.get("momentum_buffer")
         if velocity is None:
             return array_module(p.data).empty_like(p.data), True
         _check_alike(velocity.data, p, group, index, "velocity")
@@ -109,7 +113,8 @@ class SGD(Optimizer):
 
 def _check_alike(array: Any, p: Tensor, group: dict[str, Any], index: int, what: str) -> None:
     """Raise RuntimeError unless ``array`` fits the parameter, which may have been moved, converted or given a new array."""
-    if array.shape != p.data.shape or array.dtype != p.data.dtype or type(array) is not type(p.data):
+    x = p.data
+    if array.shape != x.shape or array.dtype != x.dtype or type(array) is not type(x):
         name = group["param_names"][index] if "param_names" in group else f"number {index} of its group"
         raise RuntimeError(
             f"the {what} of parameter {name} is {_described(array)}, the parameter is {_described(p.data)}: "

@@ -21,8 +21,9 @@ GENERATORS = {"intrinsic", "overload", "overload_method", "overload_attribute", 
 
 # The functions with generated code: which parameters say where one writes, an array and a place in it; None if it writes nothing.
 INTRINSICS = {
-    **dict.fromkeys(("lanes", "load", "load_first", "fill", "fma", "select_positive", "total_of")),
-    **{"store": ("x", "at"), "store_first": ("x", "at"), "transpose": ("target", "to"), "tile": ("c", "c_at")},
+    **dict.fromkeys(("lanes", "load", "load_first", "fill", "fma", "select_larger", "select_positive", "total_of")),
+    **dict.fromkeys(("store", "store_first", "store_integers"), ("x", "at")),
+    **{"transpose": ("target", "to"), "tile": ("c", "c_at")},
 }
 
 # What kernels and the functions that they call may call and write: nothing that allocates an array or raises an exception.
