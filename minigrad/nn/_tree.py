@@ -12,6 +12,7 @@ from minigrad.tensor import Tensor
 __all__ = ["ModuleTree", "indented"]
 
 _TABLES = {"parameter": "_parameters", "buffer": "_buffers", "module": "_modules"}
+_LOOKED_UP = ("_parameters", "_modules", "_buffers")  # the most frequent first
 
 
 class ModuleTree:
@@ -68,9 +69,10 @@ class ModuleTree:
     def __getattr__(self, name: str) -> Any:
         # Python asks here only for what is not an ordinary attribute.
         tables = self.__dict__
-        for table in _TABLES.values():
-            if table in tables and name in tables[table]:
-                return tables[table][name]
+        for table in _LOOKED_UP:
+            members = tables.get(table)
+            if members is not None and name in members:
+                return members[name]
         raise _NoAttribute(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -32,6 +32,7 @@ from minigrad.tensor import Tensor
 
 __all__ = [
     "as_tensor",
+    "check_alike",
     "check_devices",
     "check_dtypes",
     "check_float",
@@ -326,6 +327,22 @@ def check_float(value, name: str = "x") -> Tensor:
     if check_tensor(value, name).data.dtype.kind != "f":
         raise TypeError(f"{name} must hold floating-point numbers, got dtype {value.dtype}: use {name}.float()")
     return value
+
+
+def check_alike(**tensors: Tensor | None) -> None:
+    """Raise TypeError or RuntimeError unless all tensors are of one floating dtype and lie on one device."""
+    first = None
+    for t in tensors.values():  # quickly past what is right, for every layer comes through here
+        if t is None:
+            continue
+        array = t.data if isinstance(t, Tensor) else None
+        if type(array) is not np.ndarray or (array.dtype.kind != "f" if first is None else array.dtype is not first):
+            break
+        first = array.dtype
+    else:
+        return
+    check_dtypes(**tensors)
+    check_devices(**tensors)
 
 
 def check_devices(**tensors: Tensor | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from minigrad.kernels import for_array
 from minigrad.kernels.geometry import ConvGeometry, pair
-from minigrad.ops._base import check_devices, check_dtypes, check_float, check_tensor, data_of, op, record
+from minigrad.ops._base import check_alike, check_float, check_tensor, data_of, op, record
 from minigrad.tensor import Tensor
 
 __all__ = ["conv2d", "conv_transpose2d", "fold", "unfold"]
@@ -131,8 +131,7 @@ def _window(shape, kernel_size, dilation, padding, stride) -> ConvGeometry:
 
 def _prepare(geometry_of, x, weight, bias, *sizes):
     """The checked geometry of a convolution, and the kernels for its arrays."""
-    check_dtypes(x=check_tensor(x), weight=check_tensor(weight, "weight"), bias=bias)
-    check_devices(x=x, weight=weight, bias=bias)
+    check_alike(x=check_tensor(x), weight=check_tensor(weight, "weight"), bias=bias)
     return geometry_of(x.shape, weight.shape, *sizes), for_array(x.data)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from minigrad.device import array_module
 from minigrad.kernels import for_array
-from minigrad.ops._base import check_devices, check_dtypes, check_tensor, data_of, op, quiet, record, unbroadcast
+from minigrad.ops._base import check_alike, check_devices, check_tensor, data_of, op, quiet, record, unbroadcast
 from minigrad.tensor import Tensor
 
 __all__ = ["bmm", "dot", "linear", "matmul", "mm", "mv", "outer"]
@@ -134,11 +134,9 @@ def outer(x: Tensor, other: Tensor) -> Tensor:
 
 
 @op
-@quiet
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y = x W^T + b: x (..., in), weight (out, in), bias (out) or None give (..., out)."""
-    check_dtypes(x=x, weight=weight, bias=bias)
-    check_devices(x=x, weight=weight, bias=bias)
+    check_alike(x=x, weight=weight, bias=bias)
     _check_linear(x, weight, bias)
     a, w, b = x.data, weight.data, data_of(bias)
     rows = a.reshape(-1, a.shape[-1])  # (M, in)

@@ -17,7 +17,7 @@ import math
 
 from minigrad.kernels import for_array
 from minigrad.kernels.layout import is_channels_last
-from minigrad.ops._base import check_devices, check_dtypes, check_float, op, record, record_pending, xp
+from minigrad.ops._base import check_alike, check_devices, check_float, op, record, record_pending, xp
 from minigrad.ops._pending import Pending, depend, is_worth_it
 from minigrad.tensor import Tensor
 
@@ -124,8 +124,7 @@ def layer_norm(
     weight and bias: of ``normalized_shape``, or None.
     """
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-    check_dtypes(x=x, weight=weight, bias=bias)
-    check_devices(x=x, weight=weight, bias=bias)
+    check_alike(x=x, weight=weight, bias=bias)
     _check_eps(eps)
     if not shape or x.shape[x.ndim - len(shape) :] != shape:
         raise ValueError(f"normalized_shape {shape} must be the last dimensions of x, whose shape is {x.shape}")
@@ -177,8 +176,7 @@ def _check_eps(eps) -> None:
 
 def _check(x, weight, bias, eps) -> None:
     """x (N, C, ...), weight and bias (C,) or None, all of one dtype and device."""
-    check_dtypes(x=x, weight=weight, bias=bias)
-    check_devices(x=x, weight=weight, bias=bias)
+    check_alike(x=x, weight=weight, bias=bias)
     _check_eps(eps)
     if x.ndim < 2:
         raise ValueError(f"x must have at least 2 dimensions (N, C, ...), got shape {x.shape}")

@@ -84,6 +84,8 @@ def _one_dim(dim: int, ndim: int, name: str = "dim") -> int:
     """A single dimension as a number from 0 to ndim - 1."""
     if isinstance(dim, (tuple, list)) or dim is None:
         raise TypeError(f"{name} must be an integer, got {dim!r}")
+    if type(dim) is int and -ndim <= dim < ndim:
+        return dim % ndim
     if ndim == 0 and dim in (0, -1):
         return 0
     return normalize_dims(dim, ndim, name)[0]
@@ -100,13 +102,16 @@ def _shared(y, x: Tensor) -> Tensor | None:
 @op
 def reshape(x: Tensor, *shape) -> Tensor:
     """x in a new shape of as many elements; one length may be -1. A view where the memory order allows it, else a copy."""
-    before = check_tensor(x).shape
-    y = x.data.reshape(_new_shape(before, _integers(shape)))
+    return _reshaped(x, _new_shape(check_tensor(x).shape, _integers(shape)))
+
+
+def _reshaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    before, y = x.shape, x.data.reshape(shape)
 
     def backward(gy):
         return gy.reshape(before)
 
-    return record(y, (x,), backward, view_of=_shared(y, x))
+    return record(y, (x,), backward, view_of=_shared(y, x), name="reshape")
 
 
 @op
@@ -129,7 +134,8 @@ def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     start, end = _one_dim(start_dim, check_tensor(x).ndim, "start_dim"), _one_dim(end_dim, x.ndim, "end_dim")
     if start > end:
         raise ValueError(f"start_dim={start_dim} comes after end_dim={end_dim}")
-    return reshape(x, (*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :]))
+    shape = x.shape
+    return _reshaped(x, (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :]))
 
 
 @op
