@@ -17,11 +17,13 @@ from ._compiler import device_function, kernel, prange
 from ._product import ROWS, Filters, multiply, panel_width, panels_of
 from ._sweep import PARTIALS, Sweep
 from ._threads import get_num_threads
-from ._vector import clear, copy, fill, lanes, load, load_first, store
+from ._vector import clear, copy, fill, lanes, load, load_first, store, store_first
 
 __all__ = ["add_ranges", "sweep", "weight_gradient"]
 
 BLOCK = 96 * 1024  # numbers in the columns of a block of pixels and in its outputs, at most: half of a second-level cache
+PIXELS = 128  # of a block of a weight gradient, at most: a panel of them stays in the first-level cache
+TASKS = 16  # of a weight gradient, if it can be divided into so many
 SLICE = 768  # columns that are made at a time, about: a whole number of taps
 
 
@@ -63,19 +65,17 @@ def _sweep_sizes(n, groups, inputs, outputs, dtype, s: Sweep, threads):
 def weight_gradient(gy: np.ndarray, x: np.ndarray, groups: int, s: Sweep) -> np.ndarray:
     """gw (O, C/G, th, tw) from gy (N, oh, ow, O) and the x (N, H, W, C) that the sweep was over.
 
-    A task sums over a range of pixels for some taps of the window; then the ranges are added in their order. The numbers of
-    ranges and tasks depend on the sizes only.
+    A task sums over a range of pixels for some outputs and some taps of the window; then the ranges are added in their order.
+    The numbers of ranges and tasks depend on the sizes only.
     """
     o, c_group, taps = gy.shape[3], x.shape[3] // groups, s.th * s.tw
     scratch, sizes, width, numbers, work = _gradient_sizes(gy.shape[0], groups, o, c_group, x.dtype, s, get_num_threads())
-    _, _, ranges, slices, _, step, _, o_group, _ = sizes
+    _, _, ranges, _, slices, _, step, _, o_group, _ = sizes
     sums = empty((ranges, slices, groups, o_group, step * c_group), x.dtype)
     _weight_gradient(x.reshape(-1), gy.reshape(-1), empty(scratch, x.dtype), sums.reshape(-1), sizes, width, numbers, work=work)
     if ranges == 1 and taps == 1:
         return sums.reshape(o, c_group, s.th, s.tw)
-    gw = empty((o, c_group, taps), x.dtype)
-    add_ranges(sums.reshape(ranges, slices, o, step, c_group), gw, work=4 * sums.size)
-    return gw.reshape(o, c_group, s.th, s.tw)
+    return add_ranges(sums, ranges, slices, o, step, c_group, taps).reshape(o, c_group, s.th, s.tw)
 
 
 @lru_cache(maxsize=1024)
@@ -85,10 +85,11 @@ def _gradient_sizes(n, groups, o, c_group, dtype, s: Sweep, threads):
     step = max(1, min(taps, SLICE // c_group))
     slices = -(-taps // step)
     ranges = max(1, min(32 // min(slices, 16), pixels // 256, PARTIALS // (o * c_group * taps)))
-    row = 0 if _is_plain(s) else step * c_group + _machine.lanes(dtype)
-    block = max(64, min(512, BLOCK // (step * c_group + o_group) // 8 * 8, -(-pixels // 8) * 8))
-    workers = min(ranges * slices, threads)
-    sizes = pixels, block, ranges, slices, row, step, groups, o_group, c_group
+    row = step * c_group + _machine.lanes(dtype)
+    parts = 1 if groups > 1 else max(1, min(TASKS // (ranges * slices), o // (4 * ROWS)))
+    block = max(64, min(PIXELS, BLOCK // (step * c_group + o_group) // 8 * 8, -(-pixels // 8) * 8))
+    workers = min(ranges * parts * slices, threads)
+    sizes = pixels, block, ranges, parts, slices, row, step, groups, o_group, c_group
     return (workers, block * row), sizes, panel_width(step * c_group, dtype), tuple(s), pixels * o * c_group * taps // 8
 
 
@@ -145,46 +146,62 @@ def _sweep_block(x, weight, bias, y, columns, sums, numbers, some, panelling, s)
 @kernel(reassociate=False)
 def _weight_gradient(x, gy, columns, sums, sizes, width, s):
     for worker in prange(columns.shape[0]):
-        workers, tasks = columns.shape[0], sizes[2] * sizes[3]
+        workers, tasks = columns.shape[0], sizes[2] * sizes[3] * sizes[4]
         for task in range(worker * tasks // workers, (worker + 1) * tasks // workers):
             _sum_range(x, gy, columns[worker], sums, task, sizes, width, s)
 
 
 @device_function(reassociate=False)
 def _sum_range(x, gy, columns, sums, task, sizes, width, s):
-    """The products of a range of pixels and some taps of the window."""
-    pixels, block, ranges, slices, row, step, groups, o_group, c_group = sizes
-    index, tap = task // slices, task % slices * step
+    """The products of a range of pixels, some outputs, and some taps of the window.
+
+    Also where the image is its own columns they are copied: read in the order of memory, and no longer a power of two apart.
+    """
+    pixels, block, ranges, parts, slices, row, step, groups, o_group, c_group = sizes
+    index, part, some = task // (parts * slices), task // slices % parts, task % slices
+    tap, begin_o, end_o = some * step, o_group * part // parts, o_group * (part + 1) // parts
     number = min(step, s[16] * s[17] - tap)
-    depth, sums_row, seen_row = number * c_group, step * c_group, row if row else groups * c_group
+    depth, sums_row = number * c_group, step * c_group
     first, last = pixels * index // ranges, pixels * (index + 1) // ranges
     for group in range(groups):
-        at = (task * groups + group) * o_group * sums_row
+        at = (((index * slices + some) * groups + group) * o_group + begin_o) * sums_row
         for begin in range(first, last, block):
             count = min(block, last - begin)
-            seen, seen_at = x, begin * seen_row + group * c_group
-            if row:
-                fill_columns(x, columns, row, begin, count, group * c_group, c_group, groups * c_group, tap, number, s)
-                seen, seen_at = columns, 0
+            fill_columns(x, columns, row, begin, count, group * c_group, c_group, groups * c_group, tap, number, s)
             begin_row = sums_row if begin > first else -1
-            given = begin * groups * o_group + group * o_group
+            given = begin * groups * o_group + group * o_group + begin_o
             for column in range(0, depth, width):
                 into = sums, at + column, sums_row, sums, at + column, begin_row
-                factors = gy, given, 1, groups * o_group, seen, seen_at + column, seen_row
-                multiply(*into, *factors, o_group, count, min(width, depth - column))
+                factors = gy, given, 1, groups * o_group, columns, column, row
+                multiply(*into, *factors, end_o - begin_o, count, min(width, depth - column))
+
+
+def add_ranges(sums: np.ndarray, ranges: int, slices: int, outputs: int, step: int, channels: int, taps: int) -> np.ndarray:
+    """gw[o, c, tap] = the sum over the ranges of sums[range, slice, o, tap of the slice, c], made in the first range."""
+    gw = empty((outputs, channels, taps), sums.dtype)
+    _add_ranges(sums.reshape(-1), gw.reshape(-1), outputs, ranges, slices, step, channels, taps, work=4 * sums.size)
+    return gw
 
 
 @kernel(reassociate=False)
-def add_ranges(sums, gw):
-    for o in prange(gw.shape[0]):
-        ranges, slices, _, step, channels = sums.shape
+def _add_ranges(sums, gw, outputs, ranges, slices, step, channels, taps):
+    for o in prange(outputs):
         for part in range(slices):
-            for t in range(min(step, gw.shape[2] - part * step)):
-                for c in range(channels):
-                    total = sums[0, part, o, t, c]
-                    for index in range(1, ranges):
-                        total += sums[index, part, o, t, c]
-                    gw[o, c, part * step + t] = total
+            number, first = min(step, taps - part * step), (part * outputs + o) * step * channels
+            for k in range(0, number * channels, lanes(sums)):
+                count = min(lanes(sums), number * channels - k)
+                total = load_first(sums, first + k, count)
+                for index in range(1, ranges):
+                    total = total + load_first(sums, first + k + index * slices * outputs * step * channels, count)
+                if taps == 1:
+                    store_first(gw, o * channels + k, total, count)
+                else:
+                    store_first(sums, first + k, total, count)
+            if taps > 1:
+                for t in range(number):
+                    into = np.uintp(o * channels * taps + part * step + t)
+                    for c in range(np.uintp(channels)):
+                        gw[into + c * np.uintp(taps)] = sums[np.uintp(first + t * channels) + c]
 
 
 @device_function(reassociate=False)

@@ -57,9 +57,7 @@ def weight_gradient(gy: np.ndarray, x: np.ndarray, groups: int, s: Sweep) -> np.
     scratch, ranges, sizes, numbers, work = _gradient_sizes(n, o, c, x.dtype, s, get_num_threads())
     sums = empty((ranges, o * s.th * s.tw * c), x.dtype)
     _weight_gradient(x.reshape(-1), gy.reshape(-1), empty(scratch, x.dtype), sums, sizes, numbers, work=work)
-    gw = empty((o, c, s.th * s.tw), x.dtype)
-    add_ranges(sums.reshape(ranges, 1, o, s.th * s.tw, c), gw, work=4 * sums.size)
-    return gw.reshape(o, c, s.th, s.tw)
+    return add_ranges(sums, ranges, 1, o, s.th * s.tw, c, s.th * s.tw).reshape(o, c, s.th, s.tw)
 
 
 @lru_cache(maxsize=1024)

@@ -20,7 +20,7 @@ from ..geometry import ConvGeometry
 
 __all__ = ["PARTIALS", "Sweep", "backward_sweeps", "forward_sweep"]
 
-PARTIALS = 4 * 2**20  # numbers in all partial sums of a weight gradient together, at most
+PARTIALS = 2**20  # numbers in all partial sums of a weight gradient together, at most
 
 
 class Sweep(NamedTuple):

@@ -32,6 +32,7 @@ __all__ = [
     "lanes",
     "load",
     "load_first",
+    "load_where",
     "select_larger",
     "select_positive",
     "store",
@@ -188,6 +189,30 @@ def load_first(typing, x, at, count):
         return emit_load(builder, pointer(context, builder, x, *args[:2]), vector, mask)
 
     return Vector(x.dtype)(x, types.intp, types.intp), generate
+
+
+def _load_where(x, at, count, numbers, number):
+    result, count = _load_first(x, at, count), min(max(count, 0), _machine.lanes(x.dtype))
+    result[:count][numbers[at : at + count] != number] = 0
+    return result
+
+
+@vector_intrinsic(_load_where)
+def load_where(typing, x, at, count, numbers, number):
+    """The vector of x[at : at + count] where the int64 of the same place in ``numbers`` is ``number``, else 0."""
+
+    def generate(context, builder, sig, args):
+        vector = vector_type(x.dtype)
+        kind, mask = ir.VectorType(INDEX, vector.count), emit_mask(builder, args[2], vector)
+        address = builder.bitcast(pointer(context, builder, numbers, args[3], args[1]), kind.as_pointer())
+        signature = ir.FunctionType(kind, [kind.as_pointer(), ir.IntType(32), mask.type, kind])
+        name = f"llvm.masked.load.v{vector.count}i64.p0"
+        function = builder.module.globals.get(name) or ir.Function(builder.module, signature, name)
+        found = builder.call(function, [address, ir.IntType(32)(8), mask, ir.Constant(kind, [0] * vector.count)])
+        equal = builder.and_(mask, builder.icmp_signed("==", found, emit_fill(builder, args[4], kind)))
+        return emit_load(builder, pointer(context, builder, x, args[0], args[1]), vector, equal)
+
+    return Vector(x.dtype)(x, types.intp, types.intp, numbers, types.intp), generate
 
 
 def _store(x, at, value):

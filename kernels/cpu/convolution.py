@@ -13,7 +13,7 @@ import numpy as np
 
 from ..geometry import ConvGeometry
 from ..layout import nhwc
-from . import _conv_columns, _conv_direct, _conv_lines, _conv_winograd
+from . import _conv_columns, _conv_depthwise, _conv_direct, _conv_lines, _conv_winograd
 from ._algorithms import choose
 from ._buffers import empty
 from ._compiler import kernel, prange
@@ -127,6 +127,9 @@ def _input_gradient(gy: np.ndarray, weight: np.ndarray, bias: np.ndarray | None,
     if gx.size:
         seen, values, module = nhwc(gy), _flat(weight), _MODULES[choose(g, gy.dtype)]
         sweeps = _backward_places(g)
+        if module is _conv_direct and g.c == g.o == g.groups and len(sweeps) > 1:
+            _conv_depthwise.input_gradient(seen, values, bias, gx, g)
+            return gx.transpose(0, 3, 1, 2)
         if len(sweeps) < min(g.sh, g.h) * min(g.sw, g.w):  # some pixels are seen through no tap
             gx[...] = 0 if bias is None else bias
         for sweep, places in sweeps:

@@ -24,7 +24,7 @@ def relu_forward(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     flat = _vectors(x, y)
     if flat is None:
         return np.maximum(x, 0, out=y)
-    _select(flat[0], flat[0], flat[1], -(-x.size // BLOCK), work=x.size // 4)
+    _select(flat[0], flat[0], flat[1], -(-x.size // BLOCK), work=x.size)
     return y
 
 
@@ -36,7 +36,7 @@ def relu_backward(gy: np.ndarray, y: np.ndarray) -> np.ndarray:
         np.copyto(gx, gy)
         np.copyto(gx, 0, where=y <= 0)
         return gx
-    _select(*flat, -(-y.size // BLOCK), work=y.size // 4)
+    _select(*flat, -(-y.size // BLOCK), work=y.size)
     return gx
 
 
@@ -46,7 +46,7 @@ def add(x: np.ndarray, y: np.ndarray, out: np.ndarray | None = None) -> np.ndarr
     flat = _vectors(x, y, total)
     if flat is None:
         return np.add(x, y, out=total)
-    _add(*flat, -(-x.size // BLOCK), work=x.size // 4)
+    _add(*flat, -(-x.size // BLOCK), work=x.size)
     return total
 
 

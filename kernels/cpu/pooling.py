@@ -8,10 +8,10 @@ import numpy as np
 
 from ..geometry import AdaptiveGeometry, PoolGeometry
 from ..layout import nhwc
-from ._buffers import empty, zeros
+from ._buffers import empty
 from ._compiler import device_function, kernel, prange
 from ._taps import Taps, resample, taps, transposed
-from ._vector import fill, lanes, load_first, select_larger, store_first, store_integers
+from ._vector import clear, fill, lanes, load, load_first, load_where, select_larger, store, store_first, store_integers
 
 __all__ = [
     "adaptive_avg_pool2d_backward",
@@ -24,8 +24,7 @@ __all__ = [
     "max_pool2d_forward",
 ]
 
-# Few images share out their channels in groups of this many (a cache line of float32), so that all threads have work.
-CHANNELS = 16
+FEW = 12  # channels that are scattered one by one
 LARGEST = 2**24  # so far float32 can count pixels
 
 
@@ -35,8 +34,8 @@ def max_pool2d_forward(x: np.ndarray, geometry: PoolGeometry) -> tuple[np.ndarra
 
 
 def max_pool2d_backward(gy: np.ndarray, indices: np.ndarray, geometry: PoolGeometry) -> np.ndarray:
-    """See reference. Each thread owns images, or groups of channels of them, and adds in reading order."""
-    return _max_backward(gy, indices, geometry)
+    """See reference. One task for each row of the input, whose pixels gather what belongs to them."""
+    return _max_backward(gy, indices, geometry, *_seen_by(geometry))
 
 
 def avg_pool2d_forward(x: np.ndarray, geometry: PoolGeometry) -> np.ndarray:
@@ -66,7 +65,7 @@ def adaptive_max_pool2d_forward(x: np.ndarray, geometry: AdaptiveGeometry) -> tu
 
 def adaptive_max_pool2d_backward(gy: np.ndarray, indices: np.ndarray, geometry: AdaptiveGeometry) -> np.ndarray:
     """See reference. As ``max_pool2d_backward``."""
-    return _max_backward(gy, indices, geometry)
+    return _max_backward(gy, indices, geometry, *_adaptive_taps(geometry)[1])
 
 
 # ----- windows -----
@@ -80,6 +79,13 @@ def _max_taps(g: PoolGeometry) -> tuple[Taps, Taps]:
         return taps(windows, windows)  # the weights are not read
 
     return axis(g.h, g.kh, g.sh, g.ph, g.dh, g.oh), axis(g.w, g.kw, g.sw, g.pw, g.dw, g.ow)
+
+
+@lru_cache(maxsize=256)
+def _seen_by(g: PoolGeometry) -> tuple[Taps, Taps]:
+    """The rows and columns of windows that see each row and each column of the input."""
+    rows, columns = _max_taps(g)
+    return transposed(rows, g.h), transposed(columns, g.w)
 
 
 @lru_cache(maxsize=256)
@@ -127,20 +133,18 @@ def _max_forward(x, rows, columns):
     return y.transpose(0, 3, 1, 2), indices.transpose(0, 3, 1, 2)
 
 
-def _max_backward(gy, indices, geometry):
+def _max_backward(gy, indices, geometry, rows, columns):
+    """``rows`` and ``columns``: the windows that see each row and each column of the input."""
     n, c, h, w = geometry.x_shape
-    pixels = geometry.oh * geometry.ow
-    gx = zeros((n, h, w, c), gy.dtype)
-    group = c if n >= CHANNELS else min(c, CHANNELS)
-    _scatter(
-        gx.reshape(n, h * w, c),
-        nhwc(gy).reshape(n, pixels, c),
-        nhwc(indices).reshape(n, pixels, c),
-        n,
-        group,
-        -(-c // max(group, 1)),
-        work=gx.size + 4 * gy.size,
-    )
+    oh, ow = geometry.oh, geometry.ow
+    gx = empty((n, h, w, c), gy.dtype)
+    axes = rows.start, rows.index, columns.start, columns.index
+    work = n * c * (h * w + len(rows.index) * len(columns.index))
+    arrays = nhwc(gy).reshape(-1), nhwc(indices).reshape(-1), gx.reshape(-1)
+    if c <= FEW:
+        _scatter(*arrays, (n, oh, ow, c, h, w), work=work)
+    else:
+        _pick(*arrays, *axes, (n, oh, ow, c, h, w), work=work)
     return gx.transpose(0, 3, 1, 2)
 
 
@@ -152,9 +156,14 @@ def _max_pool(x, y, indices, row_start, row_index, column_start, column_index, s
         rows = row_index[row_start[i] : row_start[i + 1]]
         for j in range(ow):
             columns = column_index[column_start[j] : column_start[j + 1]]
-            for c in range(0, channels, lanes(x)):
-                into, first = (task * ow + j) * channels + c, image * h * w * channels + c
-                _max_of_window(x, first, rows, columns, w, channels, y, indices, into, min(lanes(x), channels - c))
+            into, first, c = (task * ow + j) * channels, image * h * w * channels, 0
+            while c < channels:
+                if c + 4 * lanes(x) <= channels:
+                    _four_of_window(x, first + c, rows, columns, w, channels, y, indices, into + c)
+                    c += 4 * lanes(x)
+                else:
+                    _max_of_window(x, first + c, rows, columns, w, channels, y, indices, into + c, min(lanes(x), channels - c))
+                    c += lanes(x)
 
 
 @device_function(reassociate=False, inline=True)
@@ -173,17 +182,87 @@ def _max_of_window(x, first, rows, columns, w, channels, y, indices, into, count
     store_integers(indices, into, place, start, count)
 
 
-@kernel
-def _scatter(gx, gy, indices, n, group, groups):
-    for task in prange(n * groups):
-        image, start = task // groups, task % groups * group
-        _scatter_image(gx[image], gy[image], indices[image], start, min(start + group, gx.shape[2]))
+@device_function(reassociate=False, inline=True)
+def _four_of_window(x, first, rows, columns, w, channels, y, indices, into):
+    """The same for four vectors, which share the counting."""
+    best0, place0, start, step = fill(x, -np.inf), fill(x, 0.0), -1, lanes(x)
+    best1, best2, best3 = best0, best0, best0
+    place1, place2, place3 = place0, place0, place0
+    if rows.size * columns.size > 0:
+        start = rows[0] * w + columns[0]
+    for row in rows:
+        for column in columns:
+            pixel = row * w + column
+            at, here = first + pixel * channels, fill(x, pixel - start)
+            seen0, seen1, seen2, seen3 = load(x, at), load(x, at + step), load(x, at + 2 * step), load(x, at + 3 * step)
+            place0, best0 = select_larger(seen0, best0, here, place0), select_larger(seen0, best0, seen0, best0)
+            place1, best1 = select_larger(seen1, best1, here, place1), select_larger(seen1, best1, seen1, best1)
+            place2, best2 = select_larger(seen2, best2, here, place2), select_larger(seen2, best2, seen2, best2)
+            place3, best3 = select_larger(seen3, best3, here, place3), select_larger(seen3, best3, seen3, best3)
+    store(y, into, best0)
+    store(y, into + step, best1)
+    store(y, into + 2 * step, best2)
+    store(y, into + 3 * step, best3)
+    store_integers(indices, into, place0, start, step)
+    store_integers(indices, into + step, place1, start, step)
+    store_integers(indices, into + 2 * step, place2, start, step)
+    store_integers(indices, into + 3 * step, place3, start, step)
 
 
-@device_function(reassociate=False)
-def _scatter_image(gx, gy, indices, start, stop):
-    for pixel in range(gy.shape[0]):
-        for c in range(start, stop):
-            winner = indices[pixel, c]
-            if 0 <= winner < gx.shape[0]:
-                gx[winner, c] += gy[pixel, c]
+@kernel(reassociate=False)
+def _pick(gy, indices, gx, row_start, row_index, column_start, column_index, sizes):
+    """Every pixel adds up the gradients of the windows whose largest value it is, in reading order."""
+    for task in prange(sizes[0] * sizes[4]):
+        _, oh, ow, channels, h, w = sizes
+        row, first = task % h, task // h * oh * ow
+        rows = row_index[row_start[row] : row_start[row + 1]]
+        for column in range(w):
+            columns = column_index[column_start[column] : column_start[column + 1]]
+            into, here, c = (task * w + column) * channels, row * w + column, 0
+            while c < channels:
+                if c + 4 * lanes(gx) <= channels:
+                    _pick_four(gy, indices, gx, rows, columns, first, ow, channels, c, into + c, here)
+                    c += 4 * lanes(gx)
+                else:
+                    count = min(lanes(gx), channels - c)
+                    _pick_one(gy, indices, gx, rows, columns, first, ow, channels, c, into + c, here, count)
+                    c += lanes(gx)
+
+
+@device_function(reassociate=False, inline=True)
+def _pick_one(gy, indices, gx, rows, columns, first, ow, channels, c, into, here, count):
+    total = fill(gx, 0.0)
+    for i in rows:
+        for j in columns:
+            total = total + load_where(gy, (first + i * ow + j) * channels + c, count, indices, here)
+    store_first(gx, into, total, count)
+
+
+@device_function(reassociate=False, inline=True)
+def _pick_four(gy, indices, gx, rows, columns, first, ow, channels, c, into, here):
+    """The same for four vectors."""
+    total0, step = fill(gx, 0.0), lanes(gx)
+    total1, total2, total3 = total0, total0, total0
+    for i in rows:
+        for j in columns:
+            at = (first + i * ow + j) * channels + c
+            total0 = total0 + load_where(gy, at, step, indices, here)
+            total1 = total1 + load_where(gy, at + step, step, indices, here)
+            total2 = total2 + load_where(gy, at + 2 * step, step, indices, here)
+            total3 = total3 + load_where(gy, at + 3 * step, step, indices, here)
+    store(gx, into, total0)
+    store(gx, into + step, total1)
+    store(gx, into + 2 * step, total2)
+    store(gx, into + 3 * step, total3)
+
+
+@kernel(reassociate=False)
+def _scatter(gy, indices, gx, sizes):
+    """The same for a few channels, which would leave vectors nearly empty: every gradient goes to the pixel it belongs to."""
+    for image in prange(sizes[0]):
+        _, oh, ow, channels, h, w = sizes
+        clear(gx, image * h * w * channels, h * w * channels)
+        for window in range(image * oh * ow, (image + 1) * oh * ow):
+            for k in range(window * channels, (window + 1) * channels):
+                if 0 <= indices[k] < h * w:
+                    gx[(image * h * w + indices[k]) * channels + k - window * channels] += gy[k]

@@ -93,7 +93,7 @@ def adaptive_max_pool2d_forward(x: np.ndarray, geometry: AdaptiveGeometry) -> tu
 def adaptive_max_pool2d_backward(gy: np.ndarray, indices: np.ndarray, geometry: AdaptiveGeometry) -> np.ndarray:
     """Every gy[n, c, i, j] is added to the input pixel that ``indices`` names.
 
-    gy, indices: (N, C, oh, ow). Returns gx (N, C, H, W).
+    gy, indices: (N, C, oh, ow), the indices as the forward pass gave them. Returns gx (N, C, H, W).
     """
     return _scatter_to_winners(gy, indices, geometry.h, geometry.w)
 

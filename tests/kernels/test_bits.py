@@ -48,6 +48,12 @@ def results_of_all_kernels(dtype, place=np.asarray):
     cpu.sgd_momentum(p, g, v, 0.1, 0.9, 0.2, 1e-4, True, False, False)
     cpu.sgd_momentum(p, g, None, 0.1, 0.9, 0.0, 1e-4, False, True, False)
     yield "sgd_momentum", (p, v)
+    many = [[array[k : 2 * k].copy() for k in (1, 3000, 70, 9001)] for array in (p, g, v)]
+    cpu.sgd_momentum_all(*many, 0.1, 0.9, 0.2, 1e-4, False, False, [True, False, False, False])
+    yield "sgd_momentum_all", (*many[0], *many[2])
+    many = [[array.reshape(-1)[k : 2 * k].copy() for k in (1, 3000, 70, 9001)] for array in (p, g, v)]
+    cpu.sgd_momentum_all(*many, 0.1, 0.9, 0.2, 1e-4, False, False, [True, False, False, False])
+    yield "sgd_momentum_all", (*many[0], *many[2])
 
 
 def _convolutions(draw):
