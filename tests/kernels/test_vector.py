@@ -21,9 +21,12 @@ from minigrad.kernels.cpu._vector import (
     lanes,
     load,
     load_first,
+    load_where,
+    select_larger,
     select_positive,
     store,
     store_first,
+    store_integers,
     total_of,
     transpose,
 )
@@ -70,7 +73,15 @@ def _turn(source, at, step, rows, target, to, row, columns):
         transpose(source, at, step, rows, target, to, row, columns)
 
 
-follow(_move, _compute, _turn, module=_vector)
+@kernel
+def _count(x, y, numbers, number, out, integers, at, offset, count):
+    for _ in prange(1):
+        store(out, 0, load_where(x, at, count, numbers, number))
+        store(out, lanes(x), select_larger(load(x, 0), load(y, 0), fill(x, 1.0), fill(x, 2.0)))
+        store_integers(integers, at, load(y, lanes(x)), offset, count)
+
+
+follow(_move, _compute, _turn, _count, module=_vector)
 
 
 def moved(x, y, start, at, count, way):
@@ -227,6 +238,36 @@ def check_select_positive(dtype) -> None:
         x, y, expected = np.array((cases * 20)[k : k + step], dtype).T
         rows, _ = computed(np.ascontiguousarray(x), np.ascontiguousarray(y), np.ones(step, dtype))
         np.testing.assert_array_equal(rows[5], expected)
+
+
+def check_select_larger(dtype) -> None:
+    """Where x > y or x is NaN."""
+    step, nan, inf = _machine.lanes(dtype), np.nan, np.inf
+    cases = [(2, 1, 1), (1, 2, 2), (1, 1, 2), (0, -0.0, 2), (nan, 1, 1), (1, nan, 2), (nan, nan, 1), (inf, 1, 1), (-inf, -inf, 2)]
+    for k in range(9):
+        x, y, expected = np.array((cases * 20)[k : k + step], dtype).T
+        out, numbers = np.zeros(2 * step, dtype), np.zeros(step, np.int64)
+        _count(*map(np.ascontiguousarray, (x, np.append(y, y))), numbers, 0, out, numbers, 0, 0, 0, work=1)
+        np.testing.assert_array_equal(out[step:], expected)
+
+
+def check_integers(dtype) -> None:
+    """Whole numbers are stored as int64, and what belongs to one number is found again; nothing else is read or changed."""
+    step, large = _machine.lanes(dtype), 2**40
+    x = np.arange(1, 3 * step + 1).astype(dtype)
+    x[0] = np.nan  # it is not asked for
+    y = np.append(np.zeros(step), np.arange(step) * 1000.0 - 3).astype(dtype)
+    numbers = large + np.arange(3 * step) % 3
+    for at, count in itertools.product((1, step + 1), range(-1, step + 1)):
+        out, integers = np.full(2 * step, 7, dtype), np.full(3 * step, -1, np.int64)
+        _count(x, y, numbers, large + 1, out, integers, at, large, count, work=1)
+        valid = np.arange(at, at + max(count, 0))
+        expected = np.zeros(step, dtype)
+        expected[: valid.size] = np.where(numbers[valid] == large + 1, x[valid], 0)
+        np.testing.assert_array_equal(out[:step], expected)
+        written = np.full(3 * step, -1)
+        written[valid] = large + y[step : step + valid.size].astype(np.int64)
+        np.testing.assert_array_equal(integers, written)
 
 
 CHECKS = {name[6:]: function for name, function in list(globals().items()) if name.startswith("check_")}
