@@ -26,7 +26,9 @@ def sweep(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.ndarra
     channels = y.shape[3]
     weight = np.ascontiguousarray(filters.array().reshape(channels, -1).T).reshape(-1)  # (taps, C)
     work = y.shape[0] * s.oh * s.ow * weight.size // 4
-    _sweep(x.reshape(-1), weight, _start(bias, channels, x.dtype), y.reshape(-1), y.shape[0] * s.oh, channels, tuple(s), work=work)
+    _sweep(
+        x.reshape(-1), weight, _start(bias, channels, x.dtype), y.reshape(-1), y.shape[0] * s.oh, channels, tuple(s), work=work
+    )
 
 
 def input_gradient(gy: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, gx: np.ndarray, g: ConvGeometry) -> None:

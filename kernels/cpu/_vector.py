@@ -265,7 +265,9 @@ def store_integers(typing, x, at, value, offset, count):
         numbers = ir.VectorType(INDEX, number)
         whole = builder.add(builder.fptosi(args[2], numbers), emit_fill(builder, args[3], numbers))
         address = builder.bitcast(pointer(context, builder, x, *args[:2]), numbers.as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [numbers, numbers.as_pointer(), ir.IntType(32), ir.VectorType(ir.IntType(1), number)])
+        kind = ir.FunctionType(
+            ir.VoidType(), [numbers, numbers.as_pointer(), ir.IntType(32), ir.VectorType(ir.IntType(1), number)]
+        )
         name = f"llvm.masked.store.v{number}i64.p0"
         function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
         with builder.if_else(builder.icmp_signed("<", args[4], INDEX(number))) as (partial, all_of_them):

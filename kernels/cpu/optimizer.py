@@ -90,7 +90,13 @@ def _enter(table, row, p, g, v, mode):
     """Where the arrays lie in memory."""
     for one in prange(1):
         at = row + one
-        table[at, 0], table[at, 1], table[at, 2], table[at, 3], table[at, 4] = p.ctypes.data, g.ctypes.data, v.ctypes.data, p.size, mode
+        table[at, 0], table[at, 1], table[at, 2], table[at, 3], table[at, 4] = (
+            p.ctypes.data,
+            g.ctypes.data,
+            v.ctypes.data,
+            p.size,
+            mode,
+        )
 
 
 @kernel(reassociate=False)
