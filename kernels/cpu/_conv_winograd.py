@@ -52,7 +52,7 @@ def sweep(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.ndarra
 
 @lru_cache(maxsize=1024)
 def _sweep_sizes(n, channels, outputs, dtype, s: Sweep, threads):
-    """Whether the inputs are transformed first, the shapes of the working memory, tuples of integers for the kernels, the work."""
+    """Whether the inputs are transformed first, the shapes of the working memory, tuples of integers for the kernels, work."""
     step, width = panel_width(1, dtype), panel_width(outputs, dtype)
     panels, row = -(-outputs // width), -(-channels // step) * step
     high, wide = -(-s.oh // 4), -(-s.ow // 4)

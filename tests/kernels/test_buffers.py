@@ -174,8 +174,8 @@ def test_whatever_holds_an_array_keeps_it(name):
     if memory in _buffers._lent.values():  # in a cycle of references
         gc.collect()
     assert _buffers._free[SIZE] == [memory]
-    assert memory_of(keep := array()) is memory
-    del keep
+    again = array()
+    assert memory_of(again) is memory
 
 
 def test_tensors_of_other_libraries_keep_it():
