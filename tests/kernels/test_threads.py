@@ -252,6 +252,7 @@ def test_children(layer):
 
 def signals() -> object:
     """Handlers that run kernels themselves, on a thread that may be about to launch one. Then Ctrl-C at a hundred moments."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it runs in the background ignore it
     assert right()
     handled = []
     signal.signal(signal.SIGALRM, lambda *_: handled.append(doubles(work=MUCH)))
