@@ -80,7 +80,7 @@ def _update(group, factors, nesterov) -> None:
     table = np.empty((len(group), 5), np.int64)
     size = 0
     for row, arrays in enumerate(group):
-        _enter.serial(table, row, *arrays)
+        _enter(table, row, *arrays, work=0)
         size += arrays[0].size
     _sgd(*group[0][:3], table, factors, nesterov, get_num_threads(), work=4 * size)
 

@@ -51,13 +51,11 @@ def results_of_all_kernels(dtype, place=np.asarray):
     many = [[array[k : 2 * k].copy() for k in (1, 3000, 70, 9001)] for array in (p, g, v)]
     cpu.sgd_momentum_all(*many, 0.1, 0.9, 0.2, 1e-4, False, False, [True, False, False, False])
     yield "sgd_momentum_all", (*many[0], *many[2])
-    many = [[array.reshape(-1)[k : 2 * k].copy() for k in (1, 3000, 70, 9001)] for array in (p, g, v)]
-    cpu.sgd_momentum_all(*many, 0.1, 0.9, 0.2, 1e-4, False, False, [True, False, False, False])
-    yield "sgd_momentum_all", (*many[0], *many[2])
 
 
 def _convolutions(draw):
-    for shape, filters, stride, groups in (((3, 6, 19, 17), (14, 3, 3, 2), 2, 2), ((2, 9, 12, 31), (9, 1, 3, 3), 1, 9)):
+    cases = ((3, 6, 19, 17), (14, 3, 3, 2), 2, 2), ((2, 9, 12, 31), (9, 1, 3, 3), 1, 9), ((2, 19, 7, 8), (19, 1, 5, 5), 2, 19)
+    for shape, filters, stride, groups in cases:
         g = ConvGeometry.of(shape, filters, stride, 1, 1, groups)
         x, weight, bias, gy = draw(*shape), draw(*filters), draw(filters[0]), draw(*g.y_shape)
         columns = cpu.im2col(x, g)
@@ -116,6 +114,11 @@ def _poolings(draw):
         y, indices = getattr(cpu, f"{prefix}max_pool2d_forward")(x, g)
         yield f"{prefix}max_pool2d_forward", (y, indices)
         yield f"{prefix}max_pool2d_backward", getattr(cpu, f"{prefix}max_pool2d_backward")(gy, indices, g)
+    few = PoolGeometry.of((3, 5, 9, 8), 3, 2)
+    gy, (_, indices) = draw(*few.y_shape), cpu.max_pool2d_forward(draw(3, 5, 9, 8), few)
+    yield "max_pool2d_backward", cpu.max_pool2d_backward(gy, indices, few)
+    for prefix, g in (("", PoolGeometry.of(x.shape, (3, 2), (2, 1), 1)), ("adaptive_", AdaptiveGeometry.of(x.shape, (4, 7)))):
+        gy = draw(*g.y_shape)
         yield f"{prefix}avg_pool2d_forward", getattr(cpu, f"{prefix}avg_pool2d_forward")(x, g)
         yield f"{prefix}avg_pool2d_backward", getattr(cpu, f"{prefix}avg_pool2d_backward")(gy, g)
 
