@@ -15,6 +15,7 @@ import ctypes
 import math
 import sys
 import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,34 +35,39 @@ COUNTED = getattr(sys, "_is_gil_enabled", lambda: True)() and sys.implementation
 class _Memory:
     """A piece of memory. It is lent to one array at a time: the loan is the ``base`` of that array and of all its views."""
 
-    __slots__ = ("free", "gone", "lent", "loan", "offset", "size", "used", "view")
+    __slots__ = ("free", "loan", "offset", "size", "used", "view")
 
-    def __init__(self, size: int, free: list):
+    def __init__(self, size: int, free: list[_Loan]):
         memory = np.empty(size + LINE, np.uint8)
         # NumPy makes the first array behind a view its base, but stops where something else is in between.
         self.view = (ctypes.c_ubyte * len(memory)).from_buffer(memory)
         self.offset = -memory.__array_interface__["data"][0] % LINE
         self.size = size
         self.used = 0  # when it was last lent
-        self.free = free  # where it waits
-        self.lent = _lent
-        self.gone = self.take_back
+        self.free = free  # where its loan waits when it is gone
+        self.loan: _Loan | None = None
 
     def lend(self, shape, dtype) -> np.ndarray:
         loan = np.ndarray(self.size, np.uint8, self.view, self.offset)
         array = np.ndarray(shape, dtype, loan)
-        self.loan = weakref.ref(loan, self.gone), id(loan)
-        self.lent[id(loan)] = self
+        # What is called back is not Python code: Ctrl-C, which is lost in a finalizer, cannot come while it runs.
+        self.loan = _Loan(loan, self.free.append)
+        self.loan.memory = self
+        _kept.add(self)
         return array
 
-    def take_back(self, _) -> None:
-        """The loan is gone. No global name is used here: Python may be about to end."""
-        self.lent.pop(self.loan[1], None)  # not there if Ctrl-C came in between
-        self.free.append(self)
+    def is_lent(self) -> bool:
+        return self.loan is not None and self.loan() is not None
 
 
-_free: dict[int, list[_Memory]] = {}  # bytes -> memory that waits; what was used last is at the end
-_lent: dict[int, _Memory] = {}  # identity of the loan -> memory
+class _Loan(weakref.ref):
+    """A weak reference to a loan, which knows the memory."""
+
+    __slots__ = ("memory",)
+
+
+_kept: set[_Memory] = set()
+_free: dict[int, list[_Loan]] = {}  # bytes -> loans that are gone; what was used last is at the end
 _clock = 0
 _peak = 0  # bytes in use at once, at most, as seen when new memory was needed
 
@@ -74,7 +80,7 @@ def empty(shape: tuple[int, ...], dtype) -> np.ndarray:
         return np.empty(shape, dtype)
     _clock += 1
     try:
-        memory = _free[size].pop()
+        memory = _free[size].pop().memory
     except (KeyError, IndexError):
         _discard_stale()
         memory = _Memory(size, _free.setdefault(size, []))
@@ -84,7 +90,9 @@ def empty(shape: tuple[int, ...], dtype) -> np.ndarray:
 
 def is_alone(array: np.ndarray) -> bool:
     """Whether ``array`` lies in memory that is kept here, and nothing else refers to that memory."""
-    return COUNTED and id(array.base) in _lent and sys.getrefcount(array.base) == ALONE
+    base = array.base
+    ours = base is not None and any(type(reference) is _Loan for reference in weakref.getweakrefs(base))
+    return ours and COUNTED and sys.getrefcount(base) == ALONE
 
 
 def zeros(shape: tuple[int, ...], dtype) -> np.ndarray:
@@ -96,10 +104,9 @@ def zeros(shape: tuple[int, ...], dtype) -> np.ndarray:
 
 def _discard_stale(age: int | None = None) -> None:
     """Give back free memory that was not used for the last ``age`` arrays (default: a few times as many as are kept)."""
-    free = _all_free()
     if age is None:
-        age = STALE * (len(free) + len(_lent)) + 100
-    for memory in free:
+        age = STALE * len(_kept) + 100
+    for memory in _all_free():
         if memory.used <= _clock - age:
             _discard(memory)
     _discard_surplus()
@@ -108,9 +115,9 @@ def _discard_stale(age: int | None = None) -> None:
 def _discard_surplus() -> None:
     """Give back the free memory that was used least recently where much more is free than was ever in use at once."""
     global _peak
-    _peak = max(_peak, sum(memory.size for memory in list(_lent.values())))
     free = _all_free()
     total = sum(memory.size for memory in free)
+    _peak = max(_peak, sum(memory.size for memory in list(_kept)) - total)
     for memory in sorted(free, key=lambda memory: memory.used):
         if total <= max(FLOOR, MOST * _peak):
             break
@@ -119,15 +126,14 @@ def _discard_surplus() -> None:
 
 
 def _all_free() -> list[_Memory]:
-    return [memory for waiting in list(_free.values()) for memory in list(waiting)]
+    return [memory for memory in list(_kept) if not memory.is_lent()]
 
 
 def _discard(memory: _Memory) -> None:
-    try:
-        memory.free.remove(memory)
-    except ValueError:  # another thread has just taken it
-        return
-    memory.gone = None  # a bound method: without it nothing refers to the memory
+    _kept.discard(memory)  # it comes back if another thread is just taking it
+    with suppress(ValueError):
+        memory.free.remove(memory.loan)
+        memory.loan = None  # which refers to the memory: nothing must be left for the garbage collector
 
 
 def empty_cache() -> None:
@@ -145,14 +151,18 @@ class BufferStats:
 
 def buffer_stats() -> BufferStats:
     """How much memory the arrays of at least 16 KiB that kernels made hold, and how much waits to be used again."""
-    used, free = list(_lent.values()), _all_free()
-    return BufferStats(sum(memory.size for memory in used), sum(memory.size for memory in free))
+    kept = list(_kept)
+    used = sum(memory.size for memory in kept if memory.is_lent())
+    return BufferStats(used, sum(memory.size for memory in kept) - used)
 
 
 def _references() -> int:
-    """How many references to a loan Python counts where there is one array."""
-    array = _Memory(SMALLEST, []).lend((SMALLEST,), np.uint8)
-    return sys.getrefcount(array.base)
+    """How many references to a loan ``is_alone`` counts where there is one array."""
+    memory = _Memory(SMALLEST, [])
+    array = memory.lend((SMALLEST,), np.uint8)
+    _kept.discard(memory)
+    base = array.base
+    return sys.getrefcount(base)
 
 
 ALONE = _references()

@@ -2,7 +2,7 @@
 
 The whole column matrix of a layer is kh*kw times as large as its input and would pass through the main memory twice. A block of
 some dozen pixels, and of a large window only some taps at a time, has columns that stay in the second-level cache. Of a 1x1
-window with stride 1 the columns are the image itself, and nothing is copied.
+window with stride 1 the columns are the image itself, and only its weight gradient copies them.
 """
 
 from __future__ import annotations

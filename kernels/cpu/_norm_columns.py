@@ -39,10 +39,6 @@ def _shapes(x) -> tuple[_Shape, tuple[int, int, int, int]]:
     return _Shape(m, rows, width, block, -(-rows // block)), (m, fold, b, length)
 
 
-def _same(values):
-    return np.ascontiguousarray(values).reshape(-1)
-
-
 def moments(x):
     """Mean and biased variance (M, B)."""
     s, (m, fold, b, length) = _shapes(x)
@@ -80,7 +76,7 @@ def forward(x, mean, rstd, weight, bias, addend=None, rectify=False):
     """(x - mean) * (rstd * weight) + bias (+ addend, rectified); mean, rstd (M, B); weight, bias (B, L)."""
     s, (_, _, b, length) = _shapes(x)
     y, table = empty(x.shape, x.dtype), empty((s.m, 3, s.width), x.dtype)
-    _fill_table(table, _same(mean), _same(rstd), _same(weight), _same(bias), b, length, work=4 * table.size)
+    _fill_table(table, mean.ravel(), rstd.ravel(), weight.ravel(), bias.ravel(), b, length, work=4 * table.size)
     matrices = (array.reshape(s.m, s.rows, s.width) for array in (y, x, x if addend is None else addend))
     _forward(*matrices, table, addend is not None, rectify, x.dtype.type(0), *s, work=2 * x.size)
     return y
@@ -126,14 +122,14 @@ def _forward_sum(y, x, addend, mean, scale, shift, rectify, zero):
 
 
 def backward(gy, x, mean, rstd, weight, through_statistics):
-    """gx = gy * (rstd * weight) - offset - (x - mean) * slope, and the gradients of weight and bias.
+    """gx = gy * (rstd * weight) - offset - (x - mean) * slope, like x, and the gradients of weight and bias, (B, L).
 
     offset and slope (M, B) are rstd times the averages of g and rstd^2 times those of g * (x - mean) * rstd, g = gy * weight:
     what flows through mean and rstd.
     """
     s, (m, _, b, length) = _shapes(x)
     partials, table = empty((2, m, s.blocks, s.width), np.float64), empty((m, 4, s.width), x.dtype)
-    mean, rstd, weight = _same(mean), _same(rstd), _same(weight)
+    mean, rstd, weight = mean.ravel(), rstd.ravel(), weight.ravel()
     gy, flat = gy.reshape(m, s.rows, s.width), x.reshape(m, s.rows, s.width)
     _fill_means(table, mean, b, length, work=table.size)
     _block_sums(gy, flat, table, partials, *s, work=4 * x.size)

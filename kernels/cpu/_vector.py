@@ -94,7 +94,7 @@ def pointer(context, builder, kind, array, at):
 
 def declared(builder, name: str, vector: ir.VectorType, result: ir.Type, arguments: list[ir.Type]):
     """LLVM's intrinsic function for a type of vector."""
-    suffix = f"v{vector.count}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
+    suffix = f"v{vector.count}{'i' if isinstance(vector.element, ir.IntType) else 'f'}{8 * _bytes(vector)}"
     kind = ir.FunctionType(result, arguments)
     name = f"llvm.{name}.{suffix}" + (".p0" if "masked" in name else "")
     return builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
@@ -106,7 +106,7 @@ def emit_load(builder, address, vector: ir.VectorType, mask=None):
     if mask is not None:
         arguments = [vector.as_pointer(), ir.IntType(32), mask.type, vector]
         function = declared(builder, "masked.load", vector, vector, arguments)
-        return builder.call(function, [at, ir.IntType(32)(_bytes(vector)), mask, ir.Constant(vector, [0.0] * vector.count)])
+        return builder.call(function, [at, ir.IntType(32)(_bytes(vector)), mask, ir.Constant(vector, None)])
     value = builder.load(at)
     value.align = _bytes(vector)
     return value
@@ -204,11 +204,7 @@ def load_where(typing, x, at, count, numbers, number):
     def generate(context, builder, sig, args):
         vector = vector_type(x.dtype)
         kind, mask = ir.VectorType(INDEX, vector.count), emit_mask(builder, args[2], vector)
-        address = builder.bitcast(pointer(context, builder, numbers, args[3], args[1]), kind.as_pointer())
-        signature = ir.FunctionType(kind, [kind.as_pointer(), ir.IntType(32), mask.type, kind])
-        name = f"llvm.masked.load.v{vector.count}i64.p0"
-        function = builder.module.globals.get(name) or ir.Function(builder.module, signature, name)
-        found = builder.call(function, [address, ir.IntType(32)(8), mask, ir.Constant(kind, [0] * vector.count)])
+        found = emit_load(builder, pointer(context, builder, numbers, args[3], args[1]), kind, mask)
         equal = builder.and_(mask, builder.icmp_signed("==", found, emit_fill(builder, args[4], kind)))
         return emit_load(builder, pointer(context, builder, x, args[0], args[1]), vector, equal)
 
@@ -240,15 +236,18 @@ def store_first(typing, x, at, value, count):
     """x[at : at + count] = the first elements of value. Masked stores are slow on some processors, so whole vectors use none."""
 
     def generate(context, builder, sig, args):
-        vector, address = args[2].type, pointer(context, builder, x, *args[:2])
-        with builder.if_else(builder.icmp_signed("<", args[3], INDEX(vector.count))) as (partial, whole):
-            with partial, builder.if_then(builder.icmp_signed("<", INDEX(0), args[3])):
-                emit_store(builder, args[2], address, emit_mask(builder, args[3], vector))
-            with whole:
-                emit_store(builder, args[2], address)
+        _emit_store_first(builder, args[2], pointer(context, builder, x, *args[:2]), args[3])
         return context.get_dummy_value()
 
     return types.void(x, types.intp, value, types.intp), generate
+
+
+def _emit_store_first(builder, value, address, count) -> None:
+    with builder.if_else(builder.icmp_signed("<", count, INDEX(value.type.count))) as (partial, whole):
+        with partial, builder.if_then(builder.icmp_signed("<", INDEX(0), count)):
+            emit_store(builder, value, address, emit_mask(builder, count, value.type))
+        with whole:
+            emit_store(builder, value, address)
 
 
 def _store_integers(x, at, value, offset, count):
@@ -261,20 +260,9 @@ def store_integers(typing, x, at, value, offset, count):
     """x[at : at + count] = the first elements of value, which are whole numbers, plus offset; x holds int64."""
 
     def generate(context, builder, sig, args):
-        number = args[2].type.count
-        numbers = ir.VectorType(INDEX, number)
+        numbers = ir.VectorType(INDEX, args[2].type.count)
         whole = builder.add(builder.fptosi(args[2], numbers), emit_fill(builder, args[3], numbers))
-        address = builder.bitcast(pointer(context, builder, x, *args[:2]), numbers.as_pointer())
-        kind = ir.FunctionType(
-            ir.VoidType(), [numbers, numbers.as_pointer(), ir.IntType(32), ir.VectorType(ir.IntType(1), number)]
-        )
-        name = f"llvm.masked.store.v{number}i64.p0"
-        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-        with builder.if_else(builder.icmp_signed("<", args[4], INDEX(number))) as (partial, all_of_them):
-            with partial:
-                builder.call(function, [whole, address, ir.IntType(32)(8), emit_mask(builder, args[4], args[2].type)])
-            with all_of_them:
-                builder.store(whole, address).align = 8
+        _emit_store_first(builder, whole, pointer(context, builder, x, *args[:2]), args[4])
         return context.get_dummy_value()
 
     return types.void(x, types.intp, value, types.intp, types.intp), generate

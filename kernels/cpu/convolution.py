@@ -1,7 +1,7 @@
 """Convolution on channels-last memory. See ``kernels/reference/convolution.py`` for what is computed, and an example.
 
 A geometry is turned into sweeps (``_sweep.py``), an algorithm is chosen for it (``_algorithms.py``), and the algorithm fills
-the output (``_conv_columns.py``, ``_conv_direct.py``).
+the output (``_conv_columns.py``, ``_conv_lines.py``, ``_conv_winograd.py``, ``_conv_direct.py``, ``_conv_depthwise.py``).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def conv2d_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, g
     g = geometry
     y = empty((g.n, g.oh, g.ow, g.o), x.dtype)
     if y.size:
-        _MODULES[choose(g, x.dtype)].sweep(nhwc(x), Filters(_flat(weight), *_forward_places(g)), bias, y, forward_sweep(g))
+        _MODULES[choose(g, x.dtype)].sweep(nhwc(x), Filters(weight.ravel(), *_forward_places(g)), bias, y, forward_sweep(g))
     return y.transpose(0, 3, 1, 2)
 
 
@@ -118,14 +118,10 @@ def _backward_places(g: ConvGeometry) -> list[tuple[Sweep, tuple]]:
     ]
 
 
-def _flat(weight: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(weight).reshape(-1)
-
-
 def _input_gradient(gy: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, g: ConvGeometry) -> np.ndarray:
     gx = empty((g.n, g.h, g.w, g.c), gy.dtype)
     if gx.size:
-        seen, values, module = nhwc(gy), _flat(weight), _MODULES[choose(g, gy.dtype)]
+        seen, values, module = nhwc(gy), weight.ravel(), _MODULES[choose(g, gy.dtype)]
         sweeps = _backward_places(g)
         if module is _conv_direct and g.c == g.o == g.groups and len(sweeps) > 1:
             _conv_depthwise.input_gradient(seen, values, bias, gx, g)

@@ -49,25 +49,24 @@ def sgd_momentum_all(
     maximize: bool,
     first: Sequence[bool],
 ) -> None:
-    """See reference. One launch for the arrays of each dtype; only arrays of different memory orders are copied."""
+    """See reference. One launch for the arrays of each dtype; those of different memory orders, or not aligned, are copied."""
     groups, copies = {}, []
     for index, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
-        arrays = (p, g) if velocities is None else (p, g, velocities[index])
-        flat = flat_views(*arrays)
-        if flat is None:
-            flat = [array.flatten() for array in arrays]
-            copies.append((arrays, flat))
-        group = groups.get(p.dtype)
-        if group is None:
-            group = groups[p.dtype] = []
-        group.append((flat[0], flat[1], flat[-1], PLAIN if velocities is None else FIRST if first[index] else NEXT))
+        v = p if velocities is None else velocities[index]  # without one, no kernel looks at it
+        flat = flat_views(p, g, v)
+        if flat is None or not (p.flags.aligned and g.flags.aligned and v.flags.aligned):
+            flat = [array.flatten() for array in (p, g, v)]
+            copies.append((p, flat[0]))
+            if v is not p:
+                copies.append((v, flat[2]))
+        mode = PLAIN if velocities is None else FIRST if first[index] else NEXT
+        groups.setdefault(p.dtype, []).append((*flat, mode))
     for dtype, group in groups.items():
         factors = _factors(dtype.type, -1 if maximize else 1, weight_decay, -dampening, momentum, -lr)
         for some in [[one] for one in group] if config.DISABLE_JIT else [group]:
             _update(some, factors, bool(nesterov))
-    for arrays, flat in copies:
-        arrays[0][...] = flat[0].reshape(arrays[0].shape)
-        arrays[-1][...] = flat[-1].reshape(arrays[0].shape)
+    for array, values in copies:
+        array[...] = values.reshape(array.shape)
 
 
 @lru_cache(maxsize=64)
@@ -77,6 +76,7 @@ def _factors(number, *values):
 
 
 def _update(group, factors, nesterov) -> None:
+    """One launch for arrays of one dtype; without the compiler a group has one member, because there are no addresses then."""
     table = np.empty((len(group), 5), np.int64)
     size = 0
     for row, arrays in enumerate(group):
@@ -90,13 +90,8 @@ def _enter(table, row, p, g, v, mode):
     """Where the arrays lie in memory."""
     for one in prange(1):
         at = row + one
-        table[at, 0], table[at, 1], table[at, 2], table[at, 3], table[at, 4] = (
-            p.ctypes.data,
-            g.ctypes.data,
-            v.ctypes.data,
-            p.size,
-            mode,
-        )
+        table[at, 0], table[at, 1], table[at, 2] = p.ctypes.data, g.ctypes.data, v.ctypes.data
+        table[at, 3], table[at, 4] = p.size, mode
 
 
 @kernel(reassociate=False)

@@ -104,3 +104,27 @@ def test_steps_like_torch(options, implementation):
         optimizer.step()
         implementation.sgd_momentum(p, gradient, velocity, LR, *options, step == 0)
     np.testing.assert_allclose(p, t.detach().numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("with_velocity", [True, False])
+@pytest.mark.parametrize("implementation", [reference, cpu])
+def test_many_at_once(implementation, with_velocity):
+    """Parameters of all kinds in one call change as they do one by one; nothing else changes, not even a read-only gradient."""
+    arrays = [draw(shape, dtype, seed) for seed, shape in enumerate([(7,), (), (30, 20), (0,), (16_385,)]) for dtype in DTYPES]
+    arrays += [tuple(MEMORY_ORDERS[order](a) for a, order in zip(draw((4, 3, 5, 2), np.float32), orders, strict=True))
+               for orders in itertools.islice(itertools.permutations(MEMORY_ORDERS, 3), 4)]  # fmt: skip
+    unaligned = [np.frombuffer(bytearray(4 * 50 + 1), np.uint8)[1:].view(np.float32) for _ in range(3)]
+    for a, values in zip(unaligned, draw(50, np.float32), strict=True):
+        a[:] = values
+    p, _, v = draw((5, 6), np.float32)
+    arrays += [tuple(unaligned), (p, np.broadcast_to(np.float32(2), (5, 6)), v)]
+    first = [k % 3 == 0 for k in range(len(arrays))]
+    expected = [tuple(a.copy() for a in each) for each in arrays]
+    for each, new in zip(expected, first, strict=True):
+        reference.sgd_momentum(*each[:2], each[2] if with_velocity else None, LR, 0.9, 0.2, 0.01, False, True, new)
+    ps, gs, vs = map(list, zip(*arrays, strict=True))
+    implementation.sgd_momentum_all(ps, gs, vs if with_velocity else None, LR, 0.9, 0.2, 0.01, False, True, first)
+    for each, right in zip(arrays, expected, strict=True):
+        np.testing.assert_allclose(each[0], right[0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(each[1], right[1])
+        np.testing.assert_allclose(each[2], right[2], rtol=1e-5, atol=1e-6)

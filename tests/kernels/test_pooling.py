@@ -24,6 +24,9 @@ MAX_CASES = [
     ((1, 1, 1, 1), 1, 1, 0, 1, False),
     ((1, 2, 3, 3), 2, 1, 1, 4, False),  # the window lies on padding alone
     ((0, 3, 6, 6), 2, None, 0, 1, False),
+    ((1, 20, 5, 6), 3, 2, 1, 1, False),  # a vector of channels and a few more
+    ((2, 70, 4, 5), 2, None, 0, 1, True),  # four vectors at a time, and what is left
+    ((1, 70, 5, 4), 3, 1, 1, 1, False),
 ]
 # x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
 AVERAGE_CASES = [
@@ -39,6 +42,7 @@ ADAPTIVE_CASES = [
     ((2, 2, 5, 6), (5, 2)),
     ((2, 2, 3, 4), (5, 7)),  # more outputs than inputs
     ((0, 2, 5, 5), 2),
+    ((1, 70, 5, 4), (2, 3)),
 ]
 
 
@@ -251,6 +255,14 @@ def test_indices_outside_the_plane_write_nothing():
     indices = np.array([[[[16, -5], [2**40, 11]]]])
     gx = cpu.max_pool2d_backward(np.ones((1, 1, 2, 2)), indices, g)
     np.testing.assert_array_equal(gx.ravel(), np.eye(16)[11])
+
+
+def test_places_that_float32_cannot_count():
+    """Behind 2^24 pixels every other place is no float32."""
+    x = np.zeros((1, 1, 4097, 4097), np.float32)
+    x[0, 0, -1, -2] = 1
+    y, indices = cpu.adaptive_max_pool2d_forward(x, AdaptiveGeometry.of(x.shape, 1))
+    assert (y.dtype, y.item(), indices.item()) == (np.float32, 1, x.size - 2)
 
 
 def test_average_of_a_large_plane_is_exact_to_a_rounding():
