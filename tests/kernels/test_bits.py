@@ -55,6 +55,7 @@ def results_of_all_kernels(dtype, place=np.asarray):
 
 def _convolutions(draw):
     cases = ((3, 6, 19, 17), (14, 3, 3, 2), 2, 2), ((2, 9, 12, 31), (9, 1, 3, 3), 1, 9), ((2, 19, 7, 8), (19, 1, 5, 5), 2, 19)
+    cases += (((1, 7, 3, 4), (100, 7, 1, 1), 1, 1),)  # the outputs of its weight gradient are shared out
     for shape, filters, stride, groups in cases:
         g = ConvGeometry.of(shape, filters, stride, 1, 1, groups)
         x, weight, bias, gy = draw(*shape), draw(*filters), draw(filters[0]), draw(*g.y_shape)
