@@ -50,8 +50,11 @@ def flat_views(*arrays):
     else:
         return [array.reshape(-1) for array in arrays]
     first = arrays[0]
-    if any(array.strides != first.strides for array in arrays):
-        return None
     order = (0, 2, 3, 1) if first.ndim == 4 else sorted(range(first.ndim), key=lambda axis: -first.strides[axis])
-    turned = [array.transpose(order) for array in arrays]
-    return [array.reshape(-1) for array in turned] if turned[0].flags.c_contiguous else None
+    views = []
+    for array in arrays:
+        turned = array.transpose(order)
+        if not turned.flags.c_contiguous:
+            return None
+        views.append(turned.reshape(-1))
+    return views

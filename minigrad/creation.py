@@ -56,7 +56,7 @@ def check_dtype(dtype) -> np.dtype:
         raise TypeError(f"dtype must be a dtype such as mg.float32, got {dtype!r}") from None
     if result.kind not in "fiub" or result.itemsize > 8 or dtype is None:
         raise TypeError(f"tensors hold booleans, integers or real numbers of up to 64 bits, not {dtype!r}")
-    return result.newbyteorder("=")
+    return result if result.isnative else result.newbyteorder("=")  # which is another object than NumPy's own dtype
 
 
 def _size(shape: tuple, size: Sequence[int] | None = None) -> tuple[int, ...]:

@@ -189,8 +189,7 @@ class Tensor:
     def __float__(self) -> float:
         return float(self.item())
 
-    def __hash__(self) -> int:
-        return id(self)
+    __hash__ = object.__hash__  # tensors are told apart by identity; == compares their elements
 
     def __format__(self, spec: str) -> str:
         if not spec:

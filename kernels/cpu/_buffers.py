@@ -89,10 +89,11 @@ def empty(shape: tuple[int, ...], dtype) -> np.ndarray:
 
 
 def is_alone(array: np.ndarray) -> bool:
-    """Whether ``array`` lies in memory that is kept here, and nothing else refers to that memory."""
+    """Whether ``array`` is a view of memory that is kept here, or of an array of NumPy's, and nothing else refers to that."""
     base = array.base
-    ours = base is not None and any(type(reference) is _Loan for reference in weakref.getweakrefs(base))
-    return ours and COUNTED and sys.getrefcount(base) == ALONE
+    if type(base) is not np.ndarray or not COUNTED or sys.getrefcount(base) != ALONE:
+        return False
+    return base.flags.owndata or any([type(reference) is _Loan for reference in weakref.getweakrefs(base)])
 
 
 def zeros(shape: tuple[int, ...], dtype) -> np.ndarray:

@@ -7,6 +7,7 @@ two products: the compiler may round one product and sum at once, and which one 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -24,7 +25,7 @@ def cross_entropy_forward(
     logits, target = np.ascontiguousarray(logits), np.ascontiguousarray(target)
     m = len(logits)
     losses, logsumexp = np.empty(m, logits.dtype), np.empty(m)
-    sharp, smooth = _class_weights(weight, logits.shape[1], label_smoothing)
+    sharp, smooth, _ = _class_weights(weight, logits.shape[1], label_smoothing)
     work = EXPONENTIAL * logits.size
     _forward(losses, logsumexp, logits, target, sharp, smooth, ignore_index, label_smoothing != 0, m, work=work)
     return losses, logsumexp
@@ -43,16 +44,24 @@ def cross_entropy_backward(
     logits, target = np.ascontiguousarray(logits), np.ascontiguousarray(target)
     glosses = glosses.copy()  # what mean() hands back is read-only, for which another build would be compiled
     glogits = np.empty_like(logits)
-    sharp, smooth = _class_weights(weight, logits.shape[1], label_smoothing)
+    sharp, smooth, total = _class_weights(weight, logits.shape[1], label_smoothing)
     work = EXPONENTIAL * logits.size
-    _backward(glogits, glosses, logits, logsumexp, target, sharp, smooth, smooth.sum(), ignore_index, len(logits), work=work)
+    _backward(glogits, glosses, logits, logsumexp, target, sharp, smooth, total, ignore_index, len(logits), work=work)
     return glogits
 
 
 def _class_weights(weight, count, smoothing):
-    """What -log p of a class counts in a loss: ``sharp`` of the target, and besides ``smooth`` of every class."""
-    weight = np.ones(count) if weight is None else weight.astype(np.float64)
-    return (1 - smoothing) * weight, smoothing / max(count, 1) * weight
+    """What -log p of a class counts in a loss: ``sharp`` of the target, and besides ``smooth`` of every class; its sum."""
+    if weight is None:
+        return _equal_weights(count, smoothing)
+    weight = weight.astype(np.float64)
+    smooth = smoothing / max(count, 1) * weight
+    return (1 - smoothing) * weight, smooth, smooth.sum()
+
+
+@lru_cache(maxsize=64)
+def _equal_weights(count, smoothing):
+    return _class_weights(np.ones(count), count, smoothing)
 
 
 @kernel

@@ -82,7 +82,7 @@ def _update(group, factors, nesterov) -> None:
     for row, arrays in enumerate(group):
         _enter(table, row, *arrays, work=0)
         size += arrays[0].size
-    _sgd(*group[0][:3], table, factors, nesterov, get_num_threads(), work=4 * size)
+    _sgd(*group[0][:3], table, factors, nesterov, get_num_threads(), work=size)
 
 
 @kernel

@@ -1,7 +1,8 @@
 """Matrix products. See ``kernels/reference/product.py``, and ``_product.py`` for how they are computed.
 
 The matrix on the right is used where it is if its rows are contiguous, else its panels are packed first. Products with few rows
-read every number of the right matrix once and are as fast as the memory: they are sums along its columns or rows.
+read every number of the right matrix once and are as fast as the memory: they are sums along its columns or rows. Sums of few
+terms (the weight gradient of a small batch) are as fast as the memory that they fill, row by row.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from ._buffers import empty
 from ._compiler import device_function, kernel, prange
 from ._product import Filters, multiply, pack, panel_width
 from ._threads import get_num_threads
-from ._vector import fill, fma, lanes, load, load_first, total_of
+from ._vector import fill, fma, lanes, load, load_first, store_first, total_of
 
 __all__ = ["matmul"]
 
-FEW = 4  # rows up to which a product with a transposed matrix is made of inner products
+FEW = 4  # rows up to which a product with a transposed matrix is made of inner products, and terms up to which of outer ones
 ROWS = 96  # rows of a task
 DEPTH = 512  # terms that are summed at a time: sums of parts round less than one long sum, and the parts stay in the cache
 
@@ -41,6 +42,9 @@ def _product(x, y, bias, z) -> None:
     if not x.flags.c_contiguous and not x.flags.f_contiguous:
         x = np.ascontiguousarray(x)
     start = np.zeros(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
+    if depth <= FEW < m:
+        _outer_products(np.ascontiguousarray(x), np.ascontiguousarray(y).reshape(-1), start, z, work=m * n * depth // 4)
+        return
     transposed = y.flags.f_contiguous and not y.flags.c_contiguous
     if transposed and m <= FEW:
         _inner_products(np.ascontiguousarray(x), y.T, start, z, work=m * n * depth // 4)
@@ -98,6 +102,22 @@ def _multiply_block(x, packed, bias, z, first, last, begin, end, sizes, steps):
         for k in range(DEPTH, depth, DEPTH):
             into, used = (z, first * n + at, n, z, first * n + at, n), panel * panel_step + k * row
             multiply(*into, x, seen + k * x_step, x_row, x_step, packed, used, row, last - first, min(DEPTH, depth - k), columns)
+
+
+@kernel(reassociate=False)
+def _outer_products(x, y, bias, z):
+    for row in prange(z.shape[0]):
+        _outer_product(x[row], y, bias, z[row])
+
+
+@device_function(reassociate=False, inline=True)
+def _outer_product(x, y, bias, z):
+    step, n = lanes(z), z.size
+    for column in range(0, n, step):
+        count, total = n - column, fill(z, 0.0)
+        for k in range(x.size):
+            total = fma(fill(z, x[k]), load_first(y, k * n + column, count), total)
+        store_first(z, column, total + load_first(bias, column, count) if bias.size else total, count)
 
 
 @kernel(reassociate=False)

@@ -69,10 +69,11 @@ class ModuleTree:
     def __getattr__(self, name: str) -> Any:
         # Python asks here only for what is not an ordinary attribute.
         tables = self.__dict__
-        for table in _LOOKED_UP:
-            members = tables.get(table)
-            if members is not None and name in members:
-                return members[name]
+        if "_modules" in tables:  # else __init__ of this class was not called yet
+            for table in _LOOKED_UP:
+                members = tables[table]
+                if name in members:
+                    return members[name]
         raise _NoAttribute(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -113,9 +113,13 @@ def _remember(node: Node, y, function: Callable, args: tuple, kwargs: dict) -> N
 
     Not if an argument is the result (in-place ops): the call could not be repeated, and would tie node and tensor in a knot.
     """
-    if node.call is None and not any(a is y for a in args) and all(a.data.size <= SMALL for a in args if isinstance(a, Tensor)):
-        node.call = (function, args, kwargs)
-        node.values = tuple(t.data for t in (y if type(y) is tuple else (y,)))
+    if node.call is not None:
+        return
+    for a in args:
+        if a is y or (isinstance(a, Tensor) and a.data.size > SMALL):
+            return
+    node.call = (function, args, kwargs)
+    node.values = tuple([t.data for t in y]) if type(y) is tuple else (y.data,)
 
 
 @contextmanager
@@ -336,7 +340,7 @@ def check_alike(**tensors: Tensor | None) -> None:
         if t is None:
             continue
         array = t.data if isinstance(t, Tensor) else None
-        if type(array) is not np.ndarray or (array.dtype.kind != "f" if first is None else array.dtype is not first):
+        if type(array) is not np.ndarray or (array.dtype.kind != "f" if first is None else array.dtype != first):
             break
         first = array.dtype
     else:

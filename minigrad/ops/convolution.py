@@ -135,8 +135,8 @@ def _prepare(geometry_of, x, weight, bias, *sizes):
     return geometry_of(x.shape, weight.shape, *sizes), for_array(x.data)
 
 
-def _needs(*tensors: Tensor | None) -> list[bool]:
-    return [t is not None and t.requires_grad for t in tensors]
+def _needs(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[bool, bool, bool]:
+    return x.requires_grad, weight.requires_grad, bias is not None and bias.requires_grad
 
 
 def _check_bias(bias: Tensor | None, channels: int) -> None:

@@ -104,6 +104,8 @@ def _class_count(input: Tensor) -> int:
 def _check_labels(target: Tensor, count: int, ignore_index: int) -> None:
     """Raise ValueError if a label is neither a class nor ``ignore_index``."""
     library, labels = xp(target), target.data
+    if labels.size and int(labels.view(f"u{labels.itemsize}").max()) < count:  # as unsigned numbers negative ones are the largest
+        return
     wrong = ((labels < 0) | (labels >= count)) & (labels != ignore_index)
     if not wrong.any():
         return
@@ -147,7 +149,7 @@ def _kept_weight(labels, weight, ignore_index: int):
     """The sum of the weights of all labels that are not ignored: what the mean divides by."""
     kept = labels != ignore_index
     if weight is None:
-        return int(kept.sum())
+        return int(np.count_nonzero(kept)) if isinstance(kept, np.ndarray) else int(kept.sum())
     return float(weight[labels[kept]].sum(dtype=np.float64))
 
 
@@ -190,7 +192,8 @@ def cross_entropy(
 
     def backward(gy):
         gy = gy / divisor if reduction == "mean" else gy
-        glosses = library.ascontiguousarray(library.broadcast_to(gy.reshape(-1), losses.shape))
+        glosses = library.empty(losses.shape, losses.dtype)
+        glosses[...] = gy.reshape(-1)
         glogits = kernels.cross_entropy_backward(glosses, logits, logsumexp, labels, w, ignore_index, smoothing)
         return _unrows(glogits, shape), None, None
 
