@@ -93,7 +93,7 @@ def is_alone(array: np.ndarray) -> bool:
     base = array.base
     if type(base) is not np.ndarray or not COUNTED or sys.getrefcount(base) != ALONE:
         return False
-    return base.flags.owndata or any([type(reference) is _Loan for reference in weakref.getweakrefs(base)])
+    return base.flags.owndata or any(type(reference) is _Loan for reference in weakref.getweakrefs(base))
 
 
 def zeros(shape: tuple[int, ...], dtype) -> np.ndarray:

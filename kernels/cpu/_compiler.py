@@ -30,7 +30,9 @@ __all__ = ["Kernel", "build", "device_function", "kernel", "prange"]
 
 # Contractions and reassociation make loops vectorize; nnan and ninf stay off, so that NaN stays NaN and Inf stays Inf.
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
-OPTIONS = {"nogil": True, "error_model": "numpy"}
+# Kernels make no arrays, so nothing has to count references to those that they are given: each call of a device function would
+# do that, atomically, which takes longer than the work on a line of a small image.
+OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
 
 # Below this many elementary operations a kernel runs on the calling thread: waking others would cost more.
 SERIAL_WORK = 100_000

@@ -6,6 +6,8 @@ image that their windows have in common; sums stay in registers.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from ..geometry import ConvGeometry
@@ -13,7 +15,7 @@ from ._buffers import empty
 from ._compiler import device_function, kernel, prange
 from ._product import Filters
 from ._sweep import Sweep
-from ._vector import clear, fill, fma, lanes, load, load_first, store, store_first
+from ._vector import clear, fma, lanes, load, load_first, load_if, load_three, store, store_first
 
 __all__ = ["input_gradient", "sweep", "weight_gradient"]
 
@@ -34,9 +36,26 @@ def sweep(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.ndarra
 def input_gradient(gy: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, gx: np.ndarray, g: ConvGeometry) -> None:
     """Fill gx (N, H, W, C) from gy (N, oh, ow, C) in one go, where several sweeps would each touch a part of the pixels."""
     weight = np.ascontiguousarray(weight.reshape(g.c, -1).T).reshape(-1)
-    sizes = g.h, g.w, g.oh, g.ow, g.kh, g.kw, g.sh, g.sw, g.dh, g.dw, g.top, g.left
+    rows = _seen_by(g.h, g.oh, g.kh, g.sh, g.dh, g.top)
+    columns = _seen_by(g.w, g.ow, g.kw, g.sw, g.dw, g.left)
+    sizes = g.n * g.h, g.oh, g.ow, g.kw, g.c
     work = gy.size * g.kh * g.kw // 2
-    _gather(gy.reshape(-1), weight, _start(bias, g.c, gy.dtype), gx.reshape(-1), g.n * g.h, g.c, sizes, work=work)
+    _gather(gy.reshape(-1), weight, _start(bias, g.c, gy.dtype), gx.reshape(-1), rows, columns, sizes, work=work)
+
+
+@lru_cache(maxsize=256)
+def _seen_by(size: int, out: int, taps: int, stride: int, dilation: int, before: int) -> np.ndarray:
+    """For each of ``size`` lines (rows or columns) of an image: how many windows see it, and (tap, window) for each of them."""
+    pairs = [
+        [(tap, place // stride) for tap in range(taps) if (place := at + before - tap * dilation) % stride == 0]
+        for at in range(size)
+    ]
+    pairs = [[(tap, window) for tap, window in some if 0 <= window < out] for some in pairs]
+    table = np.zeros((size, 1 + 2 * max(map(len, pairs))), np.int64)
+    for line, some in zip(table, pairs, strict=True):
+        line[0] = len(some)
+        line[1 : 1 + 2 * len(some)] = np.array(some, np.int64).reshape(-1)
+    return table
 
 
 def weight_gradient(gy: np.ndarray, x: np.ndarray, s: Sweep) -> np.ndarray:
@@ -107,20 +126,19 @@ def _four_of_three(x, weight, start, y, at, left, places, window, c, steps):
     for i in range(window[0]):
         row = top + i * window[2]
         if 0 <= row < h:
-            k, tap = ((first + row) * w + left) * channels + c, 3 * i * channels + c
-            w0, w1, w2 = load(weight, tap), load(weight, tap + channels), load(weight, tap + 2 * channels)
-            d0 = load(x, k) if left >= 0 else fill(x, 0.0)
-            d1, d2, d3 = load(x, k + channels), load(x, k + 2 * channels), load(x, k + 3 * channels)
-            d4 = load(x, k + 4 * channels)
+            k = ((first + row) * w + left) * channels + c
+            w0, w1, w2 = load_three(weight, 3 * i * channels + c, channels)
+            d0 = load_if(x, k, left >= 0)
+            d1, d2, d3 = load_three(x, k + channels, channels)
             t0 = fma(w2, d2, fma(w1, d1, fma(w0, d0, t0)))
             if stride == 1:
-                d5 = load(x, k + 5 * channels) if left + 5 < w else fill(x, 0.0)
+                d4, d5 = load_if(x, k + 4 * channels, True), load_if(x, k + 5 * channels, left + 5 < w)
                 t1 = fma(w2, d3, fma(w1, d2, fma(w0, d1, t1)))
                 t2 = fma(w2, d4, fma(w1, d3, fma(w0, d2, t2)))
                 t3 = fma(w2, d5, fma(w1, d4, fma(w0, d3, t3)))
             else:
-                d5, d6, d7 = load(x, k + 5 * channels), load(x, k + 6 * channels), load(x, k + 7 * channels)
-                d8 = load(x, k + 8 * channels) if left + 8 < w else fill(x, 0.0)
+                d4, d5, d6 = load_three(x, k + 4 * channels, channels)
+                d7, d8 = load_if(x, k + 7 * channels, True), load_if(x, k + 8 * channels, left + 8 < w)
                 t1 = fma(w2, d4, fma(w1, d3, fma(w0, d2, t1)))
                 t2 = fma(w2, d6, fma(w1, d5, fma(w0, d4, t2)))
                 t3 = fma(w2, d8, fma(w1, d7, fma(w0, d6, t3)))
@@ -178,28 +196,24 @@ def _one_pixel(x, weight, start, y, at, left, places, window, c, count):
 
 
 @kernel(reassociate=False)
-def _gather(gy, weight, start, gx, lines, channels, sizes):
+def _gather(gy, weight, start, gx, rows, columns, sizes):
     """Every pixel gathers from the windows that see it."""
-    for line in prange(lines):
-        h, w, oh, ow, kh, kw, sh, sw, dh, dw, top, left = sizes
+    for line in prange(sizes[0]):
+        _, oh, ow, kw, channels = sizes
+        h, w = rows.shape[0], columns.shape[0]
         image, row = line // h, line % h
         for column in range(w):
             at, fresh, count = (line * w + column) * channels, True, 0
             t0, t1, t2, t3 = 0, 0, 0, 0
             k0, k1, k2, k3 = 0, 0, 0, 0
-            for i in range(kh):
-                p = row + top - i * dh
-                if p < 0 or p % sh != 0 or p // sh >= oh:
-                    continue
-                for j in range(kw):
-                    q = column + left - j * dw
-                    if q < 0 or q % sw != 0 or q // sw >= ow:
-                        continue
+            for i in range(1, 1 + 2 * rows[row, 0], 2):
+                tap, first = rows[row, i] * kw, (image * oh + rows[row, i + 1]) * ow
+                for j in range(1, 1 + 2 * columns[column, 0], 2):
                     if count == 4:
                         _add_taps(gy, (k0, k1, k2, k3), weight, (t0, t1, t2, t3), count, start, gx, at, channels, fresh)
                         fresh, count = False, 0
-                    t3, t2, t1, t0 = t2, t1, t0, (i * kw + j) * channels
-                    k3, k2, k1, k0 = k2, k1, k0, ((image * oh + p // sh) * ow + q // sw) * channels
+                    t3, t2, t1, t0 = t2, t1, t0, (tap + columns[column, j]) * channels
+                    k3, k2, k1, k0 = k2, k1, k0, (first + columns[column, j + 1]) * channels
                     count += 1
             if fresh or count:
                 _add_taps(gy, (k0, k1, k2, k3), weight, (t0, t1, t2, t3), count, start, gx, at, channels, fresh)
@@ -275,18 +289,17 @@ def _add_four_of_three(gy, given, x, seen, sums, tap, channels, stride, left, w)
                         total = fma(load_first(gy, g + q * channels, count), load_first(x, at, count), total)
                 store_first(sums, t + j * channels, total, count)
             continue
-        g0, g1, g2, g3 = load(gy, g), load(gy, g + channels), load(gy, g + 2 * channels), load(gy, g + 3 * channels)
-        d0 = load(x, k) if left >= 0 else fill(x, 0.0)
-        d1, d2, d3, d4 = load(x, k + channels), load(x, k + 2 * channels), load(x, k + 3 * channels), load(x, k + 4 * channels)
-        t0, t1, t2 = load(sums, t), load(sums, t + channels), load(sums, t + 2 * channels)
+        g0, (g1, g2, g3) = load(gy, g), load_three(gy, g + channels, channels)
+        d0, (d1, d2, d3) = load_if(x, k, left >= 0), load_three(x, k + channels, channels)
+        t0, t1, t2 = load_three(sums, t, channels)
         if stride == 1:
-            d5 = load(x, k + 5 * channels) if left + 5 < w else fill(x, 0.0)
+            d4, d5 = load_if(x, k + 4 * channels, True), load_if(x, k + 5 * channels, left + 5 < w)
             t0 = fma(g3, d3, fma(g2, d2, fma(g1, d1, fma(g0, d0, t0))))
             t1 = fma(g3, d4, fma(g2, d3, fma(g1, d2, fma(g0, d1, t1))))
             t2 = fma(g3, d5, fma(g2, d4, fma(g1, d3, fma(g0, d2, t2))))
         else:
-            d5, d6, d7 = load(x, k + 5 * channels), load(x, k + 6 * channels), load(x, k + 7 * channels)
-            d8 = load(x, k + 8 * channels) if left + 8 < w else fill(x, 0.0)
+            d4, d5, d6 = load_three(x, k + 4 * channels, channels)
+            d7, d8 = load_if(x, k + 7 * channels, True), load_if(x, k + 8 * channels, left + 8 < w)
             t0 = fma(g3, d6, fma(g2, d4, fma(g1, d2, fma(g0, d0, t0))))
             t1 = fma(g3, d7, fma(g2, d5, fma(g1, d3, fma(g0, d1, t1))))
             t2 = fma(g3, d8, fma(g2, d6, fma(g1, d4, fma(g0, d2, t2))))

@@ -6,6 +6,7 @@ taken as one, which makes the vectors longer and changes nothing else: every sta
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -13,112 +14,189 @@ import numpy as np
 from ._buffers import empty
 from ._compiler import device_function, kernel, prange
 from ._norm_combine import combine
+from ._threads import get_num_threads
+from ._vector import clear, fma, lanes, load, load_first, load_wide, select_positive, store, store_first
 
 __all__ = ["backward", "forward", "moments"]
 
-BLOCK = 16384  # elements of a block, about: a block is read twice and should stay in the second-level cache
+BLOCK = 32768  # elements of a block, about: a block is read twice and should stay in the second-level cache
 WIDTH = 128  # columns from which on a loop over columns is efficient
 
 
 class _Shape(NamedTuple):
+    """How x is walked."""
+
     m: int
     rows: int  # A / fold
     width: int  # fold * B * L
     block: int  # rows of a block
     blocks: int
+    b: int
+    length: int
+
+    @property
+    def fold(self) -> int:
+        return self.width // max(self.b * self.length, 1)
 
 
-def _shapes(x) -> tuple[_Shape, tuple[int, int, int, int]]:
-    """How x is walked, and the axes (M, fold, B, L) of a row of the matrices."""
-    m, a, b, length = x.shape
+@lru_cache(maxsize=1024)
+def _shape_of(m: int, a: int, b: int, length: int) -> _Shape:
     fold = 1
     while 2 * fold * b * length <= WIDTH and a % (2 * fold) == 0:
         fold *= 2
     rows, width = a // fold, fold * b * length
     block = max(32, BLOCK // max(width, 1))
-    return _Shape(m, rows, width, block, -(-rows // block)), (m, fold, b, length)
+    return _Shape(m, rows, width, block, -(-rows // block), b, length)
 
 
 def moments(x):
     """Mean and biased variance (M, B)."""
-    s, (m, fold, b, length) = _shapes(x)
-    parts = empty((2, m, s.blocks, s.width), np.float64)
-    _block_moments(x.reshape(m, s.rows, s.width), parts, *s, work=4 * x.size)
-    return combine(parts.reshape(2, m, s.blocks, fold, b, length), s.rows, s.block, x.dtype)
+    s = _shape_of(*x.shape)
+    parts = empty((3, s.m, s.blocks, s.width), np.float64)
+    _block_moments(x.reshape(-1), parts.reshape(-1), tuple(s), work=4 * x.size)
+    return combine(parts[:2].reshape(2, s.m, s.blocks, s.fold, s.b, s.length), s.rows, s.block, x.dtype)
 
 
-@kernel
-def _block_moments(x, parts, m, rows, width, block, blocks):
-    for task in prange(m * blocks):
+@kernel(reassociate=False)
+def _block_moments(x, parts, sizes):
+    for task in prange(sizes[0] * sizes[4]):
+        m, rows, width, block, blocks, _, _ = sizes
         i, k = task // blocks, task % blocks
-        _moments_of(x[i, k * block : min(rows, (k + 1) * block)], parts[0, i, k], parts[1, i, k])
+        first, last = k * block, min(rows, (k + 1) * block)
+        places = task * width, (m * blocks + task) * width, (2 * m * blocks + task) * width
+        _moments_of(x, (i * rows + first) * width, last - first, width, parts, places)
 
 
 @device_function(reassociate=False)
-def _moments_of(x, mean, square):
-    rows, width = x.shape
+def _moments_of(x, at, rows, width, sums, places):
+    """The means of the columns of some rows, and the sums of the squared deviations from them, in one pass.
+
+    With d = x - x[0] they are x[0] + sum(d) / n and sum(d^2) - sum(d)^2 / n. That difference loses nothing that matters: x[0]
+    is one of the n values, so its squared distance from their mean is at most n times their variance.
+    """
+    mean, square, pivot = places
     for c in range(width):
-        mean[c] = 0.0
-        square[c] = 0.0
-    for r in range(rows):
-        for c in range(width):
-            mean[c] += x[r, c]
+        value = np.float64(x[at + c])
+        sums[pivot + c] = value if value - value == 0 else 0.0  # an infinite one would make NaN of an infinite mean
+    clear(sums, mean, width)
+    clear(sums, square, width)
+    whole = rows - rows % 4
+    for r in range(0, whole, 4):
+        _add_four(x, at + r * width, width, sums, mean, square, pivot)
+    for r in range(whole, rows):
+        _add_one(x, at + r * width, width, sums, mean, square, pivot)
     scale = 1.0 / rows
     for c in range(width):
-        mean[c] *= scale
-    for r in range(rows):
-        for c in range(width):
-            deviation = x[r, c] - mean[c]
-            square[c] += deviation * deviation
+        total = sums[mean + c]
+        average = total * scale
+        sums[mean + c] = sums[pivot + c] + average
+        sums[square + c] = _not_negative(sums[square + c] - total * average)
+
+
+@device_function(reassociate=False, inline=True)
+def _not_negative(value):
+    return 0.0 if value < 0 else value
+
+
+# Sums over rows are kept in memory, and four rows are added to them at a time.
+
+
+@device_function(reassociate=False)
+def _add_four(x, at, width, sums, mean, square, pivot):
+    for c in range(0, width, lanes(sums)):
+        left, k = width - c, at + c
+        center, total = load_first(sums, pivot + c, left), load_first(sums, square + c, left)
+        d0, d1 = load_wide(x, k, left) - center, load_wide(x, k + width, left) - center
+        d2, d3 = load_wide(x, k + 2 * width, left) - center, load_wide(x, k + 3 * width, left) - center
+        store_first(sums, mean + c, load_first(sums, mean + c, left) + ((d0 + d1) + (d2 + d3)), left)
+        store_first(sums, square + c, fma(d3, d3, fma(d2, d2, fma(d1, d1, fma(d0, d0, total)))), left)
+
+
+@device_function(reassociate=False)
+def _add_one(x, at, width, sums, mean, square, pivot):
+    for c in range(0, width, lanes(sums)):
+        left = width - c
+        deviation = load_wide(x, at + c, left) - load_first(sums, pivot + c, left)
+        store_first(sums, mean + c, load_first(sums, mean + c, left) + deviation, left)
+        store_first(sums, square + c, fma(deviation, deviation, load_first(sums, square + c, left)), left)
 
 
 def forward(x, mean, rstd, weight, bias, addend=None, rectify=False):
     """(x - mean) * (rstd * weight) + bias (+ addend, rectified); mean, rstd (M, B); weight, bias (B, L)."""
-    s, (_, _, b, length) = _shapes(x)
-    y, table = empty(x.shape, x.dtype), empty((s.m, 3, s.width), x.dtype)
-    _fill_table(table, mean.ravel(), rstd.ravel(), weight.ravel(), bias.ravel(), b, length, work=4 * table.size)
-    matrices = (array.reshape(s.m, s.rows, s.width) for array in (y, x, x if addend is None else addend))
-    _forward(*matrices, table, addend is not None, rectify, x.dtype.type(0), *s, work=2 * x.size)
+    s = _shape_of(*x.shape)
+    y, tables = empty(x.shape, x.dtype), empty((min(get_num_threads(), s.m * s.blocks), 3 * s.width), x.dtype)
+    flat = y.reshape(-1), x.reshape(-1), (x if addend is None else addend).reshape(-1)
+    vectors = mean.reshape(-1), rstd.reshape(-1), weight.reshape(-1), bias.reshape(-1)
+    _forward(*flat, tables, *vectors, addend is not None, rectify, tuple(s), work=2 * x.size)
     return y
 
 
-@kernel
-def _fill_table(table, mean, rstd, weight, bias, b, length):
-    """table[i] = (mean, rstd * weight, bias) for each column of matrix i."""
-    for i in prange(table.shape[0]):
+@kernel(reassociate=False)
+def _forward(y, x, addend, tables, mean, rstd, weight, bias, added, rectify, sizes):
+    for worker in prange(tables.shape[0]):
+        m, rows, width, block, blocks, b, length = sizes
+        table, workers, filled = tables[worker], tables.shape[0], -1
+        for task in range(worker * m * blocks // workers, (worker + 1) * m * blocks // workers):
+            i, k = task // blocks, task % blocks
+            if i != filled:
+                filled = i
+                _fill_table(table, mean, rstd, i * b, weight, bias, width, b, length)
+            for row in range(i * rows + k * block, i * rows + min(rows, (k + 1) * block)):
+                _forward_row(y, x, addend, row * width, table, width, added, rectify)
+
+
+@device_function(reassociate=False)
+def _fill_table(table, mean, rstd, at, weight, bias, width, b, length):
+    """(mean, rstd * weight, bias) for each column."""
+    _spread(mean, at, table, 0, b, length)
+    _spread(rstd, at, table, width, b, length)
+    for c in range(b * length):
+        table[width + c] *= weight[c]
+        table[2 * width + c] = bias[c]
+    for k in range(3):
+        _repeat(table, k * width, width, b * length)
+
+
+@device_function(reassociate=False)
+def _spread(values, at, table, to, b, length):
+    """Values of channels become those of their columns."""
+    if length == 1:
         for j in range(b):
-            for k in range(length):
-                at = j * length + k
-                for c in range(at, table.shape[2], b * length):
-                    table[i, 0, c] = mean[i * b + j]
-                    table[i, 1, c] = rstd[i * b + j] * weight[at]
-                    table[i, 2, c] = bias[at]
-
-
-@kernel
-def _forward(y, x, addend, table, added, rectify, zero, m, rows, width, block, blocks):
-    for task in prange(m * blocks):
-        i, k = task // blocks, task % blocks
-        for row in range(k * block, min(rows, (k + 1) * block)):
-            if added:
-                _forward_sum(y[i, row], x[i, row], addend[i, row], table[i, 0], table[i, 1], table[i, 2], rectify, zero)
-            else:
-                _forward_row(y[i, row], x[i, row], table[i, 0], table[i, 1], table[i, 2], rectify, zero)
+            table[to + j] = values[at + j]
+        return
+    for j in range(b):
+        for c in range(j * length, (j + 1) * length):
+            table[to + c] = values[at + j]
 
 
 @device_function(reassociate=False)
-def _forward_row(y, x, mean, scale, shift, rectify, zero):
-    for c in range(y.size):
-        value = (x[c] - mean[c]) * scale[c] + shift[c]
-        y[c] = zero if rectify and value <= zero else value
+def _repeat(table, at, width, size):
+    """The first ``size`` columns once more for every other fold."""
+    for c in range(at + size, at + width):
+        table[c] = table[c - size]
 
 
 @device_function(reassociate=False)
-def _forward_sum(y, x, addend, mean, scale, shift, rectify, zero):
-    for c in range(y.size):
-        value = (x[c] - mean[c]) * scale[c] + shift[c]
-        value += addend[c]
-        y[c] = zero if rectify and value <= zero else value
+def _forward_row(y, x, addend, at, table, width, added, rectify):
+    step = lanes(x)
+    for c in range(0, width - step + 1, step):
+        value = _normalized(x, at + c, table, c, width, step)
+        if added:
+            value = value + load(addend, at + c)
+        store(y, at + c, select_positive(value, value) if rectify else value)
+    left = width % step
+    if left:
+        c = width - left
+        value = _normalized(x, at + c, table, c, width, left)
+        if added:
+            value = value + load_first(addend, at + c, left)
+        store_first(y, at + c, select_positive(value, value) if rectify else value, left)
+
+
+@device_function(reassociate=False, inline=True)
+def _normalized(x, at, table, c, width, count):
+    deviation = load_first(x, at, count) - load_first(table, c, count)
+    return fma(deviation, load_first(table, width + c, count), load_first(table, 2 * width + c, count))
 
 
 def backward(gy, x, mean, rstd, weight, through_statistics):
@@ -127,82 +205,99 @@ def backward(gy, x, mean, rstd, weight, through_statistics):
     offset and slope (M, B) are rstd times the averages of g and rstd^2 times those of g * (x - mean) * rstd, g = gy * weight:
     what flows through mean and rstd.
     """
-    s, (m, _, b, length) = _shapes(x)
-    partials, table = empty((2, m, s.blocks, s.width), np.float64), empty((m, 4, s.width), x.dtype)
-    mean, rstd, weight = mean.ravel(), rstd.ravel(), weight.ravel()
-    gy, flat = gy.reshape(m, s.rows, s.width), x.reshape(m, s.rows, s.width)
-    _fill_means(table, mean, b, length, work=table.size)
-    _block_sums(gy, flat, table, partials, *s, work=4 * x.size)
-    sums = np.empty((2, m, b * length))
+    s = _shape_of(*x.shape)
+    m, b, length, sizes, workers = s.m, s.b, s.length, tuple(s), min(get_num_threads(), s.m * s.blocks)
+    partials, tables = empty((2, m, s.blocks, s.width), np.float64), empty((workers, 4 * s.width), x.dtype)
+    statistics = mean.reshape(-1), rstd.reshape(-1), weight.reshape(-1)
+    gy, flat = gy.reshape(-1), x.reshape(-1)
+    _block_sums(gy, flat, tables, statistics[0], partials.reshape(-1), sizes, work=4 * x.size)
     scale = x.dtype.type(1 / max(x.shape[1] * length, 1)) if through_statistics else x.dtype.type(0)
-    _fold_sums(partials, sums, table, rstd, weight, scale, b, length, work=partials.size)
-    gx = empty(x.shape, x.dtype)
-    _backward(gx.reshape(m, s.rows, s.width), gy, flat, table, through_statistics, *s, work=4 * x.size)
+    gx, sums, totals = empty(x.shape, x.dtype), np.empty((2, m, b * length)), np.empty((workers, 2, s.width))
+    arrays = gx.reshape(-1), gy, flat, tables, totals, partials, sums
+    _backward(*arrays, *statistics, scale, through_statistics, sizes, work=4 * x.size)
     gbias, gweight = (sums[:, 0] if m == 1 else sums.sum(axis=1)).astype(x.dtype).reshape(2, b, length)
     return gx, gweight, gbias
 
 
-@kernel
-def _fill_means(table, mean, b, length):
-    for i in prange(table.shape[0]):
-        for j in range(b):
-            for k in range(length):
-                for c in range(j * length + k, table.shape[2], b * length):
-                    table[i, 0, c] = mean[i * b + j]
-
-
-@kernel
-def _block_sums(gy, x, table, partials, m, rows, width, block, blocks):
-    for task in prange(m * blocks):
-        i, k = task // blocks, task % blocks
-        start, stop = k * block, min(rows, (k + 1) * block)
-        _sums_of(gy[i, start:stop], x[i, start:stop], table[i, 0], partials[0, i, k], partials[1, i, k])
+@kernel(reassociate=False)
+def _block_sums(gy, x, tables, mean, partials, sizes):
+    for worker in prange(tables.shape[0]):
+        m, rows, width, block, blocks, b, length = sizes
+        table, workers, filled = tables[worker], tables.shape[0], -1
+        for task in range(worker * m * blocks // workers, (worker + 1) * m * blocks // workers):
+            i, k = task // blocks, task % blocks
+            if i != filled:
+                filled = i
+                _spread(mean, i * b, table, 0, b, length)
+                _repeat(table, 0, width, b * length)
+            first, last = k * block, min(rows, (k + 1) * block)
+            at, gbias, gweight = (i * rows + first) * width, task * width, (m * blocks + task) * width
+            _sums_of(gy, x, at, last - first, width, table, partials, gbias, gweight)
 
 
 @device_function(reassociate=False)
-def _sums_of(gy, x, mean, gbias, gweight):
+def _sums_of(gy, x, at, rows, width, mean, sums, gbias, gweight):
     """Sums of gy and of gy * (x - mean)."""
-    rows, width = x.shape
-    for c in range(width):
-        gbias[c] = 0.0
-        gweight[c] = 0.0
-    for r in range(rows):
-        for c in range(width):
-            g = np.float64(gy[r, c])
-            gbias[c] += g
-            gweight[c] += g * (np.float64(x[r, c]) - mean[c])
-
-
-@kernel
-def _fold_sums(partials, sums, table, rstd, weight, scale, b, length):
-    """Add up the blocks and folds of each matrix: sums (2, M, B * L) of gy and of gy * xhat; and fill the rest of its table."""
-    for i in prange(partials.shape[1]):
-        _add_blocks(partials[0, i], sums[0, i])
-        _add_blocks(partials[1, i], sums[1, i])
-        for j in range(b):
-            total, projection, r = 0.0, 0.0, rstd[i * b + j]
-            for at in range(j * length, (j + 1) * length):
-                sums[1, i, at] *= r
-                total += sums[0, i, at] * weight[at]
-                projection += sums[1, i, at] * weight[at]
-            for at in range(j * length, (j + 1) * length):
-                for c in range(at, table.shape[2], b * length):
-                    table[i, 1, c] = r * weight[at]
-                    table[i, 2, c] = total * (r * scale)
-                    table[i, 3, c] = projection * (r * scale) * r
+    clear(sums, gbias, width)
+    clear(sums, gweight, width)
+    whole = rows - rows % 4
+    for r in range(0, whole, 4):
+        _sum_four(gy, x, at + r * width, width, mean, sums, gbias, gweight)
+    for r in range(whole, rows):
+        _sum_one(gy, x, at + r * width, width, mean, sums, gbias, gweight)
 
 
 @device_function(reassociate=False)
-def _add_blocks(partials, sums):
-    """Every block has as many columns as the first: that one becomes the sum of all."""
-    total = partials[0]
+def _sum_four(gy, x, at, width, mean, sums, gbias, gweight):
+    for c in range(0, width, lanes(sums)):
+        left, k = width - c, at + c
+        center, total = load_wide(mean, c, left), load_first(sums, gweight + c, left)
+        g0, g1 = load_wide(gy, k, left), load_wide(gy, k + width, left)
+        g2, g3 = load_wide(gy, k + 2 * width, left), load_wide(gy, k + 3 * width, left)
+        store_first(sums, gbias + c, load_first(sums, gbias + c, left) + ((g0 + g1) + (g2 + g3)), left)
+        total = fma(g0, load_wide(x, k, left) - center, total)
+        total = fma(g1, load_wide(x, k + width, left) - center, total)
+        total = fma(g2, load_wide(x, k + 2 * width, left) - center, total)
+        store_first(sums, gweight + c, fma(g3, load_wide(x, k + 3 * width, left) - center, total), left)
+
+
+@device_function(reassociate=False)
+def _sum_one(gy, x, at, width, mean, sums, gbias, gweight):
+    for c in range(0, width, lanes(sums)):
+        left = width - c
+        g, deviation = load_wide(gy, at + c, left), load_wide(x, at + c, left) - load_wide(mean, c, left)
+        store_first(sums, gbias + c, load_first(sums, gbias + c, left) + g, left)
+        store_first(sums, gweight + c, fma(g, deviation, load_first(sums, gweight + c, left)), left)
+
+
+@kernel(reassociate=False)
+def _backward(gx, gy, x, tables, totals, partials, sums, mean, rstd, weight, scale, through_statistics, sizes):
+    for worker in prange(tables.shape[0]):
+        m, rows, width, block, blocks, b, length = sizes
+        table, total, workers, filled = tables[worker], totals[worker], tables.shape[0], -1
+        for task in range(worker * m * blocks // workers, (worker + 1) * m * blocks // workers):
+            i, k = task // blocks, task % blocks
+            if i != filled:  # workers that share a matrix add up its blocks each for itself
+                filled = i
+                _add_blocks(partials[0, i], total[0], b * length)
+                _add_blocks(partials[1, i], total[1], b * length)
+                _fill_gradient_table(table, total, mean, rstd, i * b, weight, scale, width, b, length)
+                if k == 0:
+                    for c in range(b * length):
+                        sums[0, i, c], sums[1, i, c] = total[0, c], total[1, c]
+            for row in range(i * rows + k * block, i * rows + min(rows, (k + 1) * block)):
+                _backward_row(gx, gy, x, row * width, table, width, through_statistics)
+
+
+@device_function(reassociate=False)
+def _add_blocks(partials, total, size):
+    """total[:size] = the sum of all blocks and folds."""
+    for c in range(total.size):
+        total[c] = partials[0, c]
     for block in range(1, partials.shape[0]):
         _add(partials[block], total)
-    size = sums.size
     for first in range(size, total.size, size):
         _add(total[first : first + size], total[:size])
-    for c in range(size):
-        sums[c] = total[c]
 
 
 @device_function(reassociate=False)
@@ -211,24 +306,42 @@ def _add(x, total):
         total[c] += x[c]
 
 
-@kernel
-def _backward(gx, gy, x, table, through_statistics, m, rows, width, block, blocks):
-    for task in prange(m * blocks):
-        i, k = task // blocks, task % blocks
-        for row in range(k * block, min(rows, (k + 1) * block)):
-            if through_statistics:
-                _backward_row(gx[i, row], gy[i, row], x[i, row], table[i, 0], table[i, 1], table[i, 2], table[i, 3])
-            else:  # whatever x is: it may be infinite
-                _scale_row(gx[i, row], gy[i, row], table[i, 1])
+@device_function(reassociate=False)
+def _fill_gradient_table(table, sums, mean, rstd, at, weight, scale, width, b, length):
+    """(mean, rstd * weight, -offset, -slope) for each column from the sums of gy and gy * (x - mean), which become gy * xhat."""
+    _spread(mean, at, table, 0, b, length)
+    _spread(rstd, at, table, width, b, length)
+    for c in range(b * length):
+        sums[1, c] *= table[width + c]
+    for j in range(b):
+        total, projection, r = 0.0, 0.0, rstd[at + j]
+        for c in range(j * length, (j + 1) * length):
+            total += sums[0, c] * weight[c]
+            projection += sums[1, c] * weight[c]
+        for c in range(j * length, (j + 1) * length):
+            table[2 * width + c] = -total * (r * scale)
+            table[3 * width + c] = -projection * (r * scale) * r
+    for c in range(b * length):
+        table[width + c] *= weight[c]
+    for k in range(4):
+        _repeat(table, k * width, width, b * length)
 
 
 @device_function(reassociate=False)
-def _backward_row(gx, gy, x, mean, scale, offset, slope):
-    for c in range(gx.size):
-        gx[c] = gy[c] * scale[c] - offset[c] - (x[c] - mean[c]) * slope[c]
-
-
-@device_function(reassociate=False)
-def _scale_row(gx, gy, scale):
-    for c in range(gx.size):
-        gx[c] = gy[c] * scale[c]
+def _backward_row(gx, gy, x, at, table, width, through_statistics):
+    step = lanes(x)
+    for c in range(0, width - step + 1, step):
+        value = load(gy, at + c) * load(table, width + c)
+        if through_statistics:  # else whatever x is: it may be infinite
+            value = fma(load(gy, at + c), load(table, width + c), load(table, 2 * width + c))
+            value = fma(load(x, at + c) - load(table, c), load(table, 3 * width + c), value)
+        store(gx, at + c, value)
+    left = width % step
+    if left:
+        c = width - left
+        value = load_first(gy, at + c, left) * load_first(table, width + c, left)
+        if through_statistics:
+            scale, deviation = load_first(table, width + c, left), load_first(x, at + c, left) - load_first(table, c, left)
+            value = fma(load_first(gy, at + c, left), scale, load_first(table, 2 * width + c, left))
+            value = fma(deviation, load_first(table, 3 * width + c, left), value)
+        store_first(gx, at + c, value, left)

@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 
 from . import _machine
-from ._vector import INDEX, emit_fill, emit_fma, emit_load, emit_mask, emit_store, pointer, vector_intrinsic, vector_type
+from ._vector import INDEX, emit_fill, emit_fma, emit_load, emit_mask, emit_store, opaque, pointer, vector_intrinsic, vector_type
 
 __all__ = ["tile"]
 
@@ -112,7 +112,9 @@ def _part(builder, vector, rows, wide, addresses, steps, sizes, masks, full) -> 
     k, b_k, *a_k = (_phi(builder, value.type, ((value, line),)) for value in (INDEX(0), b_i, *a_i))
     sums = [_phi(builder, vector, ((value, line),)) for value in kept]
     right = [emit_load(builder, builder.gep(b_k, [INDEX(v * vector.count)]), vector, masks[v]) for v in range(wide)]
-    seen = [_opaque(builder, address) for address in a_k]
+    # Else the address of each row would be computed from that of the row before: a chain as long as the tile is high, on which
+    # every step of the sum would wait.
+    seen = [opaque(builder, address) for address in a_k]
     numbers = [builder.gep(seen[r // SHARED], [offsets[r % SHARED]]) for r in range(rows)]
     left = [emit_fill(builder, builder.load(number), vector) for number in numbers]
     new = [emit_fma(builder, left[r], right[v], total) for (r, v), total in zip(places, sums, strict=True)]
@@ -151,15 +153,6 @@ def _part(builder, vector, rows, wide, addresses, steps, sizes, masks, full) -> 
                 put([None] * wide)
             with tail:
                 put(masks)
-
-
-def _opaque(builder, address):
-    """The same address, of which the compiler does not know how it came about.
-
-    It would compute the address of each row from that of the row before: a chain as long as the tile is high, on which every
-    step of the sum would wait.
-    """
-    return builder.asm(ir.FunctionType(address.type, [address.type]), "", "=r,0", [address], False)
 
 
 def _phi(builder, kind, incoming):

@@ -32,7 +32,10 @@ __all__ = [
     "lanes",
     "load",
     "load_first",
+    "load_if",
+    "load_three",
     "load_where",
+    "load_wide",
     "select_larger",
     "select_positive",
     "store",
@@ -90,6 +93,11 @@ def vector_intrinsic(emulation):
 def pointer(context, builder, kind, array, at):
     """The address of element ``at`` of an array."""
     return builder.gep(context.make_array(kind)(context, builder, array).data, [at])
+
+
+def opaque(builder, address):
+    """The same address, of which the compiler does not know how it came about: it cannot rearrange how addresses are computed."""
+    return builder.asm(ir.FunctionType(address.type, [address.type]), "", "=r,0", [address], False)
 
 
 def declared(builder, name: str, vector: ir.VectorType, result: ir.Type, arguments: list[ir.Type]):
@@ -189,6 +197,66 @@ def load_first(typing, x, at, count):
         return emit_load(builder, pointer(context, builder, x, *args[:2]), vector, mask)
 
     return Vector(x.dtype)(x, types.intp, types.intp), generate
+
+
+@vector_intrinsic(lambda x, at, step: tuple(x[at + k * step :][: _machine.lanes(x.dtype)].copy() for k in range(3)))
+def load_three(typing, x, at, step):
+    """The vectors x[at], x[at + step] and x[at + 2 * step], ...
+
+    They are reached from one address: of a dozen vectors with as many addresses, most of those would not stay in registers.
+    """
+
+    def generate(context, builder, sig, args):
+        first = opaque(builder, pointer(context, builder, x, *args[:2]))
+        places = [first, builder.gep(first, [args[2]]), builder.gep(first, [builder.mul(args[2], INDEX(2))])]
+        values = [emit_load(builder, place, vector_type(x.dtype)) for place in places]
+        return context.make_tuple(builder, sig.return_type, values)
+
+    return types.UniTuple(Vector(x.dtype), 3)(x, types.intp, types.intp), generate
+
+
+@vector_intrinsic(lambda x, at, there: x[at : at + _machine.lanes(x.dtype)].copy() if there else _load_first(x, 0, 0))
+def load_if(typing, x, at, there):
+    """The vector x[at], x[at + 1], ..., or zeros if it is not there."""
+
+    def generate(context, builder, sig, args):
+        vector, before = vector_type(x.dtype), builder.block
+        with builder.if_then(args[2]):
+            value, after = emit_load(builder, opaque(builder, pointer(context, builder, x, *args[:2])), vector), builder.block
+        result = builder.phi(vector)
+        result.add_incoming(ir.Constant(vector, None), before)
+        result.add_incoming(value, after)
+        return result
+
+    return Vector(x.dtype)(x, types.intp, types.boolean), generate
+
+
+def _load_wide(x, at, count):
+    result = np.zeros(_machine.lanes(np.float64))
+    count = min(max(count, 0), len(result))
+    result[:count] = x[at : at + count]
+    return result
+
+
+@vector_intrinsic(_load_wide)
+def load_wide(typing, x, at, count):
+    """The float64 vector of x[at : at + count] and zeros."""
+
+    def generate(context, builder, sig, args):
+        wide = vector_type(types.float64)
+        vector = ir.VectorType(element_type(x.dtype), wide.count)
+        address = pointer(context, builder, x, *args[:2])
+        with builder.if_else(builder.icmp_signed("<", args[2], INDEX(wide.count))) as (partial, whole):
+            with partial:
+                some, some_from = emit_load(builder, address, vector, emit_mask(builder, args[2], vector)), builder.block
+            with whole:
+                all_, all_from = emit_load(builder, address, vector), builder.block
+        value = builder.phi(vector)
+        value.add_incoming(some, some_from)
+        value.add_incoming(all_, all_from)
+        return value if vector == wide else builder.fpext(value, wide)
+
+    return Vector(types.float64)(x, types.intp, types.intp), generate
 
 
 def _load_where(x, at, count, numbers, number):

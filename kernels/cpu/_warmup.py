@@ -49,6 +49,7 @@ def _elementwise(ones):
     yield "add", lambda: elementwise.add(x, x)
     yield "matmul", lambda: product.matmul(ones(5, 6), ones(6, 7), ones(7))
     yield "matmul of a few rows", lambda: product.matmul(ones(1, 6), ones(7, 6).T)
+    yield "matmul of a few terms", lambda: product.matmul(ones(6, 1), ones(1, 7))
 
 
 def _convolutions(ones):

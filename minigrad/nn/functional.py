@@ -178,8 +178,9 @@ def _need_running(name: str, running_mean: Tensor | None, running_var: Tensor | 
 
 def _check_running(name: str, x: Tensor, running_mean: Tensor | None, running_var: Tensor | None) -> None:
     """Both running statistics must fit before either is changed."""
+    channels = check_float(x).shape[1:2]
     for argument, value in (("running_mean", running_mean), ("running_var", running_var)):
-        if value is not None and check_float(value, argument).shape != check_float(x).shape[1:2]:
+        if value is not None and check_float(value, argument).data.shape != channels:
             raise ValueError(
                 f"{name}: {argument} must have one number per channel of x {x.shape} (N, C, ...), got shape {value.shape}"
             )
@@ -187,8 +188,9 @@ def _check_running(name: str, x: Tensor, running_mean: Tensor | None, running_va
 
 def _update(running: Tensor | None, new, momentum: float) -> None:
     if running is not None:
-        running.data *= 1 - momentum
-        running.data += momentum * new
+        values = running.data
+        values *= 1 - momentum
+        values += momentum * new
         running.bump_version()
 
 

@@ -14,6 +14,7 @@ The ops are pure: running statistics belong to the modules, which update them fr
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from minigrad.kernels import for_array
 from minigrad.kernels.layout import is_channels_last
@@ -200,7 +201,6 @@ def _record(name, x, weight, bias, eps, axes, view, order, statistics=None):
     ``statistics``: a constant (mean, var), or None to compute them.
     """
     library, kernels = xp(x), for_array(x.data)
-    moved = tuple(x.shape[i] for i in axes)
     back = _inverse(axes)
 
     def rows(array):  # copies only what does not lie in memory in the order of axes
@@ -212,11 +212,15 @@ def _record(name, x, weight, bias, eps, axes, view, order, statistics=None):
     def affine(p):
         return None if p is None else library.ascontiguousarray(p.data.transpose(order)).reshape(view[2:])
 
-    x4, w = rows(x.data), affine(weight)
+    turned = x.data.transpose(axes)
+    moved = turned.shape
+
+    x4, w = library.ascontiguousarray(turned).reshape(view), affine(weight)
     mean, var = kernels.moments(x4) if statistics is None else statistics
     rstd = (1.0 / library.sqrt(var + eps)).astype(x.dtype, copy=False)
     b = affine(bias)
-    weight_shape, bias_shape = (None if p is None or not p.requires_grad else p.shape for p in (weight, bias))
+    weight_shape = weight.shape if weight is not None and weight.requires_grad else None
+    bias_shape = bias.shape if bias is not None and bias.requires_grad else None
 
     def parameter(gradient, shape):
         turned = gradient.reshape(tuple(shape[i] for i in order)).transpose(_inverse(order))
@@ -245,7 +249,8 @@ def _record(name, x, weight, bias, eps, axes, view, order, statistics=None):
     return y, mean, var
 
 
-def _inverse(permutation) -> tuple[int, ...]:
+@lru_cache(maxsize=64)
+def _inverse(permutation: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(range(len(permutation)), key=permutation.__getitem__))
 
 

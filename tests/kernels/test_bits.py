@@ -102,9 +102,9 @@ def _elementwise_and_products(draw):
     yield "relu_forward", cpu.relu_forward(x)
     yield "relu_backward", cpu.relu_backward(x, y)
     yield "add", cpu.add(x, y)
-    # packed and not, few rows, long sums, both transposed, and inner products
+    # packed and not, few rows, long sums, both transposed, inner and outer products
     pairs = [(draw(150, 37), draw(37, 45)), (draw(7, 1100), draw(1100, 70)), (draw(70, 150).T, draw(60, 70).T)]
-    for left, right in [*pairs, (draw(2, 300), draw(200, 300).T)]:
+    for left, right in [*pairs, (draw(2, 300), draw(200, 300).T), (draw(150, 2), draw(2, 300))]:
         yield "matmul", cpu.matmul(left, right, draw(right.shape[1]))
 
 

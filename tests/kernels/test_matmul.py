@@ -22,6 +22,9 @@ SIZES = [
     (64, 400, 120),
     (97, 513, 33),
     (130, 1030, 50),
+    (6, 1, 1),
+    (57, 3, 40),
+    (300, 4, 33),
 ]
 ORDERS = {
     "rows": np.ascontiguousarray,
@@ -56,10 +59,11 @@ def test_like_the_reference(size, dtype, name):
 @pytest.mark.parametrize("kernels", KERNELS)
 @pytest.mark.parametrize(("left", "right"), list(itertools.product(ORDERS, ORDERS)))
 def test_memory_orders(left, right, kernels):
-    x, y = draw(40, 30), draw(30, 50, seed=1)
-    z = KERNELS[kernels].matmul(ORDERS[left](x), ORDERS[right](y))
-    assert z.flags.c_contiguous
-    np.testing.assert_allclose(z, x @ y, rtol=0, atol=1e-12)
+    for terms in (30, 2):
+        x, y = draw(40, terms), draw(terms, 50, seed=1)
+        z = KERNELS[kernels].matmul(ORDERS[left](x), ORDERS[right](y))
+        assert z.flags.c_contiguous
+        np.testing.assert_allclose(z, x @ y, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("kernels", KERNELS)

@@ -82,6 +82,21 @@ def test_a_large_mean_does_not_drown_the_variance(view, ratio, dtype, implementa
     assert_close(var, expected, (eps(dtype) + 1e-12) * expected)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("far", [1e3, -1e7, np.inf, np.nan])
+def test_the_first_rows_may_be_unlike_the_others(far, dtype):
+    """Sums are of differences from the first row of a block: whatever it holds, nothing is lost and nothing else becomes NaN."""
+    x = np.random.default_rng(0).standard_normal((1, 5000, 40, 1)).astype(dtype)
+    x[0, :4, 7] = far
+    mean, var = cpu.moments(x)
+    x64 = x[..., 0].astype(np.longdouble)
+    expected = x64.mean(1).astype(np.float64)
+    np.testing.assert_allclose(mean, expected, rtol=2 * eps(dtype), atol=1e-13 * (abs(far) if np.isfinite(far) else 1))
+    with np.errstate(invalid="ignore"):
+        expected = ((x64 - x64.mean(1)[:, None]) ** 2).mean(1).astype(np.float64)
+    np.testing.assert_allclose(var, expected, rtol=2 * eps(dtype) + 1e-11)
+
+
 @pytest.mark.parametrize("implementation", [reference, cpu])
 def test_constant_columns_have_no_variance(implementation):
     x = np.full((1, 3000, 4, 1), 1e8 / 3, np.float32)

@@ -49,6 +49,7 @@ def test_nan_and_infinity_count_in_every_kernel():
         assert set(function.targetoptions["fastmath"]) in (FASTMATH, FASTMATH - {"reassoc"})
         assert function.targetoptions["error_model"] == "numpy"  # a division by zero does not raise
         assert function.targetoptions["nogil"]
+        assert not function.targetoptions["_nrt"]  # no references to arrays are counted
 
 
 # ---- the rules find what they are there for ----------------------------------------------------------------------------

@@ -21,7 +21,10 @@ from minigrad.kernels.cpu._vector import (
     lanes,
     load,
     load_first,
+    load_if,
+    load_three,
     load_where,
+    load_wide,
     select_larger,
     select_positive,
     store,
@@ -81,7 +84,25 @@ def _count(x, y, numbers, number, out, integers, at, offset, count):
         store_integers(integers, at, load(y, lanes(x)), offset, count)
 
 
-follow(_move, _compute, _turn, _count, module=_vector)
+@kernel
+def _look(x, at, step, there, count, out, wide):
+    for _ in prange(1):
+        a, b, c = load_three(x, at, step)
+        store(out, 0, a)
+        store(out, lanes(x), b)
+        store(out, 2 * lanes(x), c)
+        store(out, 3 * lanes(x), load_if(x, at + 1, there))
+        store(wide, 0, load_wide(x, at, count))
+
+
+@kernel
+def _look_only(x, at, there, count, out, wide):
+    for _ in prange(1):
+        store(out, 0, load_if(x, at, there))
+        store(wide, 0, load_wide(x, at, count))
+
+
+follow(_move, _compute, _turn, _count, _look, _look_only, module=_vector)
 
 
 def moved(x, y, start, at, count, way):
@@ -138,6 +159,20 @@ def check_counts_below_zero(dtype) -> None:
             np.testing.assert_array_equal(y, [2] * step + [0 if way == 1 else 2] * step)
 
 
+def check_several_and_wide_and_optional(dtype) -> None:
+    """Three vectors that are ``step`` apart, one that may not be there, and one of float64 numbers."""
+    size, double = _machine.lanes(dtype), _machine.lanes(np.float64)
+    x = np.random.default_rng(0).standard_normal(10 * size).astype(dtype)
+    x[::7], x[1::7] = np.nan, np.inf
+    for at, step, there, count in itertools.product((0, 1, size), (-1, 0, 2, size + 1), (True, False), range(-1, double + 3)):
+        start, out, wide = at + 2 * size, np.full(4 * size, 5, dtype), np.full(double, 5.0)
+        _look(x, start, step, there, count, out, wide, work=1)
+        pieces = [x[start + k * step :][:size] for k in range(3)]
+        np.testing.assert_array_equal(out, np.concatenate([*pieces, x[start + 1 :][:size] * 1 if there else np.zeros(size)]))
+        valid = min(max(count, 0), double)
+        np.testing.assert_array_equal(wide, np.append(x[start : start + valid].astype(np.float64), np.zeros(double - valid)))
+
+
 def check_transpose(dtype) -> None:
     """Blocks of all sizes, turned into rows in ascending and in descending order; what is not a number of the block is 0."""
     size = _machine.lanes(dtype)
@@ -172,6 +207,9 @@ def check_the_end_of_memory(dtype) -> None:
             _move(np.arange(9.0, 9 + step).astype(dtype), numbers, 0, place, count, way, work=1)
             np.testing.assert_array_equal(numbers[place:], np.zeros(count) if way == 4 else np.arange(9, 9 + count))
             np.testing.assert_array_equal(numbers[-2 * step : place], np.arange(2 * step - count))
+        wide = np.full(_machine.lanes(np.float64), 7.0)
+        _look_only(numbers, numbers.size - min(count, wide.size - 1), False, min(count, wide.size - 1), other, wide, work=1)
+        np.testing.assert_array_equal(other[:step], np.zeros(step))
         _turn(numbers, place - 2, 2, (count + 2) // 2, np.zeros(step * step, dtype), 0, step, 2, work=1)
     assert libc.mprotect(behind, ctypes.c_size_t(page), 3) == 0
 
