@@ -1,9 +1,9 @@
 """Memory for results and for work in between, which is used again and again.
 
 A fresh array of some megabytes costs more than the kernel that fills it: the system hands it out page by page, each zeroed first.
-So memory is kept when its array is gone, and the next array of the same size gets it. Whether an array, or a view of it, or
-anything that shares its memory is still there, is what Python knows anyway: all of them hold a reference to one object, the loan,
-and when nobody does, Python says so (a weak reference calls back).
+So memory is kept when its array is gone, and the next array of the same size, or of nearly the same, gets it. Whether an array,
+or a view of it, or anything that shares its memory is still there, is what Python knows anyway: all of them hold a reference to
+one object, the loan, and when nobody does, Python says so (a weak reference calls back).
 
 Memory that a program has stopped using goes back to the system when other sizes are asked for, or with ``empty_cache()``.
 Arrays begin at a cache line, so that no vector lies across two.
@@ -11,6 +11,7 @@ Arrays begin at a cache line, so that no vector lies across two.
 
 from __future__ import annotations
 
+import bisect
 import ctypes
 import math
 import sys
@@ -24,6 +25,8 @@ __all__ = ["BufferStats", "buffer_stats", "empty", "empty_cache", "is_alone", "z
 
 LINE = 64  # bytes of a cache line
 SMALLEST = 16 * 1024  # bytes from which on memory is kept
+SHARED = 2**20  # bytes from which on memory is also used for arrays that are smaller, ...
+WASTE = 1.3  # ... up to such a factor
 MOST = 4  # times as much free memory as was ever in use at once is kept, and ...
 FLOOR = 64 * 2**20  # ... at least so many bytes: beyond that, what was used least recently is given back
 STALE = 4  # memory is given back when so many times as many arrays as are kept were made since it was last used
@@ -68,6 +71,7 @@ class _Loan(weakref.ref):
 
 _kept: set[_Memory] = set()
 _free: dict[int, list[_Loan]] = {}  # bytes -> loans that are gone; what was used last is at the end
+_sizes: list[int] = []  # the keys of _free, in order
 _clock = 0
 _peak = 0  # bytes in use at once, at most, as seen when new memory was needed
 
@@ -82,10 +86,29 @@ def empty(shape: tuple[int, ...], dtype) -> np.ndarray:
     try:
         memory = _free[size].pop().memory
     except (KeyError, IndexError):
-        _discard_stale()
-        memory = _Memory(size, _free.setdefault(size, []))
+        memory = _larger(size) if size >= SHARED else None
+        if memory is None:
+            _discard_stale()
+            memory = _Memory(size, _free_list(size))
     memory.used = _clock
     return memory.lend(shape, dtype)
+
+
+def _larger(size: int) -> _Memory | None:
+    """Free memory that is a little larger than asked for, if there is any."""
+    for place in range(bisect.bisect_right(_sizes, size), len(_sizes)):
+        if _sizes[place] > WASTE * size:
+            break
+        with suppress(IndexError):  # another thread may take the last one
+            return _free[_sizes[place]].pop().memory
+    return None
+
+
+def _free_list(size: int) -> list[_Loan]:
+    if size not in _free:
+        _free[size] = []
+        _sizes[:] = sorted(_free)
+    return _free[size]
 
 
 def is_alone(array: np.ndarray) -> bool:

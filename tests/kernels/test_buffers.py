@@ -15,7 +15,7 @@ import pytest
 
 from minigrad.kernels import cpu
 from minigrad.kernels.cpu import _buffers
-from minigrad.kernels.cpu._buffers import LINE, SMALLEST, STALE, buffer_stats, empty, empty_cache, zeros
+from minigrad.kernels.cpu._buffers import LINE, SHARED, SMALLEST, STALE, buffer_stats, empty, empty_cache, zeros
 
 SIZE = 4 * SMALLEST  # bytes of the arrays here
 
@@ -25,6 +25,7 @@ def _nothing_kept(monkeypatch):
     """As if no array had been made before."""
     monkeypatch.setattr(_buffers, "_free", {})
     monkeypatch.setattr(_buffers, "_kept", set())
+    monkeypatch.setattr(_buffers, "_sizes", [])
     monkeypatch.setattr(_buffers, "_clock", 0)
 
 
@@ -105,6 +106,20 @@ def test_the_memory_used_last_comes_first():
         arrays[k] = None
     again = [array() for _ in range(3)]
     assert [place(x) for x in again] == [places[0], places[2], places[1]]
+
+
+def test_large_memory_serves_arrays_that_are_a_little_smaller():
+    """The smallest that fits; not what is much larger, nor what is in use; and of small arrays only the same size."""
+    mib = SHARED
+    places = {size: place(array(size)) for size in (4 * mib, 5 * mib, 6 * mib, 2 * SMALLEST)}
+    x = array(4 * mib + 1)
+    assert (place(x), x.size) == (places[5 * mib], 4 * mib + 1)
+    assert place(array(3 * mib)) not in places.values()
+    y = array(4 * mib + 1)
+    assert place(y) not in places.values()  # 6 MiB are too many
+    del x
+    assert place(array(5 * mib)) == places[5 * mib]
+    assert place(array(2 * SMALLEST - 1)) not in places.values()
 
 
 def test_small_arrays_are_not_kept():
@@ -418,6 +433,20 @@ def test_memory_outlives_the_interpreter_quietly():
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
+def test_a_view_of_a_small_array_is_alone_if_nobody_else_has_that():
+    x = empty((8,), np.float32).reshape(2, 4)
+    assert x.base is not None
+    assert _buffers.is_alone(x)
+    base = x.base
+    assert not _buffers.is_alone(x)
+    del base
+    other = x.base[:2]
+    assert not _buffers.is_alone(x)
+    del other
+    assert _buffers.is_alone(x)
+    assert not _buffers.is_alone(np.frombuffer(bytearray(16), np.uint8))
+
+
 def test_alone():
     """Whether something else refers to the memory of an array."""
     x = _buffers.empty((100, 100), np.float32)
@@ -427,4 +456,3 @@ def test_alone():
     del x
     assert _buffers.is_alone(y)
     assert not _buffers.is_alone(np.zeros((100, 100), np.float32))
-    assert not _buffers.is_alone(np.zeros(40_064, np.uint8)[:40_000].view(np.float32))
