@@ -20,6 +20,8 @@ ALGORITHMS: dict[str, Callable[[ConvGeometry], bool]] = {
     "direct": lambda g: g.c == g.groups > 1,
     # A quarter of the multiplications, where tiles of 4x4 pixels fit and the channels outweigh the transforms.
     "winograd": lambda g: _has_tiles(g) and min(g.c, g.o) >= 16 and min(g.oh, g.ow) > 2,
+    # 16 multiplications instead of 36: for images of few pixels.
+    "small winograd": lambda g: _has_tiles(g) and min(g.c, g.o) >= 64 and min(g.oh, g.ow) == 2,
     # No columns: the lines of the image are their own.
     "lines": lambda g: g.groups == 1 and g.kh * g.kw * max(g.sh, g.sw) > 1 and g.ow >= 7 and g.c <= 128,
     # Columns for a few pixels at a time, times the weight.
@@ -30,9 +32,13 @@ ALGORITHMS: dict[str, Callable[[ConvGeometry], bool]] = {
 POSSIBLE: dict[str, Callable[[ConvGeometry], bool]] = {
     "direct": lambda g: True,
     "winograd": lambda g: _has_tiles(g),
+    "small winograd": lambda g: _has_tiles(g),
     "lines": lambda g: g.groups == 1,
     "im2col": lambda g: True,
 }
+
+
+WINOGRAD = ("winograd", "small winograd")  # which are not exact
 
 
 def _has_tiles(g: ConvGeometry) -> bool:
@@ -53,16 +59,16 @@ def algorithm(name: str | None = None, *, exact: bool | None = None) -> Iterator
     spread a NaN or an infinity over a tile of 4x4 outputs. The environment variable MINIGRAD_EXACT=1 makes that the default.
     float64 is always exact, as long as no algorithm is named.
 
-    Names: "direct" (loops over the window), "winograd" (3x3 windows with stride 1), "lines" (products with the lines of the
-    image, one group), "im2col" (columns for a few pixels at a time, then a product). What an algorithm cannot compute is left to
-    the table. Raises ValueError for another name.
+    Names: "direct" (loops over the window), "winograd" and "small winograd" (3x3 windows with stride 1, by tiles of 4x4 and of
+    2x2 outputs), "lines" (products with the lines of the image, one group), "im2col" (columns for a few pixels at a time, then a
+    product). What an algorithm cannot compute is left to the table. Raises ValueError for another name.
     """
     if name is not None and name not in ALGORITHMS:
         raise ValueError(f"algorithm must be one of {', '.join(map(repr, ALGORITHMS))}, got {name!r}")
     if exact is not None and not isinstance(exact, bool):
         raise TypeError(f"exact must be True or False, got {exact!r}")
-    if name == "winograd" and exact:
-        raise ValueError('the algorithm "winograd" is not exact: leave out one of the two')
+    if name in WINOGRAD and exact:
+        raise ValueError(f'the algorithm "{name}" is not exact: leave out one of the two')
     tokens = _forced.set(_forced.get() if name is None else name), _exact.set(_exact.get() if exact is None else exact)
     try:
         yield
@@ -78,7 +84,7 @@ def choose(geometry: ConvGeometry, dtype=np.float32) -> str:
 
 @lru_cache(maxsize=1024)
 def _chosen(geometry: ConvGeometry, double: bool, forced: str | None, exact: bool) -> str:
-    if forced is not None and POSSIBLE[forced](geometry) and not (exact and forced == "winograd"):
+    if forced is not None and POSSIBLE[forced](geometry) and not (exact and forced in WINOGRAD):
         return forced
     exact = exact or double
-    return next(name for name, fits in ALGORITHMS.items() if fits(geometry) and not (exact and name == "winograd"))
+    return next(name for name, fits in ALGORITHMS.items() if fits(geometry) and not (exact and name in WINOGRAD))

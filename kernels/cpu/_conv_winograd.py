@@ -22,10 +22,11 @@ from ._compiler import device_function, kernel, prange
 from ._product import ROWS, Filters, multiply, panel_width
 from ._sweep import Sweep
 from ._threads import get_num_threads
-from ._vector import fill, lanes, load, load_first, store, store_first, transpose
+from ._vector import fill, lanes, load, load_first, store, store_first
 from ._winograd_gradient import weight_gradient
 from ._winograd_tiles import RUN, input_tile, run_of_pixels, store_six
 from ._winograd_transforms import output_line, weight_line
+from ._winograd_weights import gather_weights
 
 __all__ = ["sweep", "weight_gradient"]
 
@@ -98,45 +99,10 @@ def _transform_weights(values, taps, weights, scratch, sizes):
         panel, part = task // parts, task % parts
         number, outs = min(16, inputs - part * 16), min(width, outputs - panel * width)
         at = part * 16 * input_step + panel * width * output_step
-        _gather_weights(values, at, taps, scratch[task], width, outs, output_step, number, input_step)
+        gather_weights(values, at, taps, scratch[task], width, outs, output_step, number, input_step)
         for c in range(number):
             to = (panel * inputs + part * 16 + c) * width
             _transform_window(scratch[task], 9 * c * width, width, weights, to, panels * inputs * width)
-
-
-@device_function(reassociate=False)
-def _gather_weights(values, at, taps, lines, width, outs, output_step, number, input_step):
-    """lines[(9 c + t) * width + o] = the weight of tap t and input c for output o; 0 for o >= outs."""
-    size = lanes(lines)
-    if size > 8 and output_step == 9 and taps[0] == 8 and taps[8] == 0:  # windows backwards, outputs beside each other
-        for c in range(number):
-            for o in range(0, width, size):
-                first, to = at + c * input_step + o * 9, (9 * c + 8) * width + o
-                transpose(values, first, 9, outs - o, lines, to, -width, 9)
-        return
-    if input_step == 9 and taps[0] == 0 and taps[8] == 8:  # the windows of an output, one after another
-        for k in range(0, 9 * number, size):
-            for o in range(0, width, size):
-                transpose(
-                    values,
-                    at + o * output_step + k,
-                    output_step,
-                    outs - o,
-                    lines,
-                    k * width + o,
-                    width,
-                    min(size, 9 * number - k),
-                )
-        return
-    across, along, row = np.uintp(output_step), np.uintp(input_step), np.uintp(9 * width)
-    for o in range(np.uintp(outs)):
-        for t in range(9):
-            first, to = np.uintp(at + taps[t]) + o * across, np.uintp(t * width) + o
-            for c in range(np.uintp(number)):
-                lines[to + c * row] = values[first + c * along]
-    for o in range(outs, width):
-        for t in range(9 * number):
-            lines[t * width + o] = 0
 
 
 @device_function(reassociate=False)
@@ -195,7 +161,7 @@ def _transform_slice(values, taps, input_step, output_step, weights, panel, star
     lines, outs = weights[36 * (SLICE + 1) * width :], min(width, outputs - panel * width)
     for begin in range(0, number, 16):
         some, at = min(16, number - begin), (start + begin) * input_step + panel * width * output_step
-        _gather_weights(values, at, taps, lines, width, outs, output_step, some, input_step)
+        gather_weights(values, at, taps, lines, width, outs, output_step, some, input_step)
         for c in range(some):
             _transform_window(lines, 9 * c * width, width, weights, (begin + c) * width, (SLICE + 1) * width)
 

@@ -57,6 +57,7 @@ def _convolutions(ones):
         ("im2col", (1, 4, 5, 5), (4, 2, 3, 3), 2),
         ("lines", (1, 2, 5, 5), (3, 2, 3, 3), 1),
         ("winograd", (1, 3, 5, 5), (3, 3, 3, 3), 1),
+        ("small winograd", (1, 3, 2, 2), (3, 3, 3, 3), 1),
         ("winograd", (1, 640, 4, 4), (1, 640, 3, 3), 1),  # so many channels that the inputs are transformed first
         ("direct", (1, 3, 5, 5), (3, 1, 3, 3), 3),
         ("direct", (1, 3, 5, 5), (6, 1, 3, 3), 3),

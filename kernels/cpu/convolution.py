@@ -13,7 +13,7 @@ import numpy as np
 
 from ..geometry import ConvGeometry
 from ..layout import nhwc
-from . import _conv_columns, _conv_depthwise, _conv_direct, _conv_lines, _conv_winograd
+from . import _conv_columns, _conv_depthwise, _conv_direct, _conv_lines, _conv_winograd, _winograd_small
 from ._algorithms import choose
 from ._buffers import empty
 from ._compiler import kernel, prange
@@ -37,6 +37,7 @@ FEW = 64  # rows that NumPy sums as fast
 _MODULES: dict[str, ModuleType] = {
     "direct": _conv_direct,
     "winograd": _conv_winograd,
+    "small winograd": _winograd_small,
     "lines": _conv_lines,
     "im2col": _conv_columns,
 }

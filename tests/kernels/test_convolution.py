@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from minigrad.kernels import cpu, reference
-from minigrad.kernels.cpu._algorithms import ALGORITHMS, POSSIBLE, choose
+from minigrad.kernels.cpu._algorithms import ALGORITHMS, POSSIBLE, WINOGRAD, choose
 from minigrad.kernels.cpu._compiler import build
 from minigrad.kernels.geometry import ConvGeometry
 from tests.kernels.agreement import DTYPES, MEMORY_ORDERS, assert_channels_last, assert_close, eps
@@ -130,7 +130,7 @@ def gamma(terms, dtype):
 
 
 def by_winograd(algorithm, g) -> bool:
-    return algorithm == "winograd" and POSSIBLE["winograd"](g)
+    return algorithm in WINOGRAD and POSSIBLE[algorithm](g)
 
 
 def winograd_bound(size, dtype):
@@ -388,6 +388,7 @@ LARGE = {
     "lines, dilation": ("lines", ((1, 20, 30, 31), (17, 20, 3, 3), 1, 2, 2, 1)),
     "winograd": ("winograd", ((3, 17, 30, 31), (40, 17, 3, 3), 1, 1, 1, 1)),
     "winograd, many channels": ("winograd", ((3, 260, 13, 14), (130, 260, 3, 3), 1, 1, 1, 1)),  # inputs and products apart
+    "small winograd": ("small winograd", ((60, 90, 5, 6), (70, 90, 3, 3), 1, 1, 1, 1)),
     "direct": ("direct", ((3, 24, 19, 20), (24, 1, 3, 3), 1, 1, 1, 24)),
     "direct, groups": ("direct", ((2, 8, 19, 20), (12, 4, 3, 3), 1, 1, 1, 2)),
 }
@@ -445,7 +446,8 @@ TYPICAL = {  # x shape, weight shape, stride, groups -> the algorithm for float3
     "1x1": ((8, 64, 8, 8), (128, 64, 1, 1), 1, 1, "im2col", "im2col"),
     "depthwise": ((8, 64, 8, 8), (64, 1, 3, 3), 1, 64, "direct", "direct"),
     "groups": ((8, 64, 8, 8), (64, 16, 3, 3), 1, 4, "im2col", "im2col"),
-    "two pixels": ((8, 64, 2, 2), (64, 64, 3, 3), 1, 1, "im2col", "im2col"),
+    "two pixels": ((8, 64, 2, 2), (64, 64, 3, 3), 1, 1, "small winograd", "im2col"),
+    "two pixels, few channels": ((8, 16, 2, 2), (64, 16, 3, 3), 1, 1, "im2col", "im2col"),
 }
 
 
@@ -510,12 +512,13 @@ def test_the_environment_makes_all_convolutions_exact():
 
 
 def test_unknown_algorithm():
-    with pytest.raises(ValueError, match="algorithm must be one of 'direct', 'winograd', 'lines', 'im2col', got 'fft'"):
+    with pytest.raises(ValueError, match="one of 'direct', 'winograd', 'small winograd', 'lines', 'im2col', got 'fft'"):
         cpu.algorithm("fft").__enter__()
     with pytest.raises(TypeError, match="exact must be True or False, got 1"):
         cpu.algorithm(exact=1).__enter__()
-    with pytest.raises(ValueError, match='the algorithm "winograd" is not exact'):
-        cpu.algorithm("winograd", exact=True).__enter__()
+    for name in WINOGRAD:
+        with pytest.raises(ValueError, match=f'the algorithm "{name}" is not exact'):
+            cpu.algorithm(name, exact=True).__enter__()
     assert choose(geometry("3x3 same")) == "im2col"
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from minigrad.kernels import cpu
-from minigrad.kernels.cpu._algorithms import ALGORITHMS, POSSIBLE
+from minigrad.kernels.cpu._algorithms import ALGORITHMS, POSSIBLE, WINOGRAD
 from minigrad.kernels.cpu._compiler import build
 from minigrad.kernels.layout import channels_last
 from tests.kernels.agreement import DTYPES
@@ -85,7 +85,7 @@ def convolutions(guarded) -> None:
         for name, arrays_ in results.items():
             for key, array in arrays_.items():
                 assert np.isfinite(array).all(), (case, name, key)
-                np.testing.assert_allclose(array, results["direct"][key], rtol=0, atol=0 if name != "winograd" else 1)
+                np.testing.assert_allclose(array, results["direct"][key], rtol=0, atol=1 if name in WINOGRAD else 0)
 
 
 def main(side: str) -> None:

@@ -121,12 +121,12 @@ def passes(kernels, g, x, weight, bias, gy) -> dict[str, np.ndarray]:
     }
 
 
-def check(n, c, o, h, w, padding=1) -> None:
+def check(n, c, o, h, w, padding=1, name="winograd") -> None:
     """All passes in float64, where Winograd's rounding is small."""
     g = ConvGeometry.of((n, c, h, w), (o, c, 3, 3), 1, padding)
     given = arrays(g)
-    with cpu.algorithm("winograd"):
-        assert choose(g) == "winograd"
+    with cpu.algorithm(name):
+        assert choose(g) == name
         actual = passes(cpu, g, *given)
     for name, expected in passes(reference, g, *given).items():
         assert actual[name].shape == expected.shape
@@ -266,11 +266,11 @@ def spoiled(array) -> np.ndarray:
     return ~np.isfinite(array)
 
 
-def seen_by(pixel: int, before: int, size: int) -> np.ndarray:
-    """Which outputs of a line, in tiles of four, lie in a tile that sees an input, and which see it themselves (two rows)."""
+def seen_by(pixel: int, before: int, size: int, tile=4) -> np.ndarray:
+    """Which outputs of a line, in tiles, lie in a tile that sees an input, and which see it themselves (two rows)."""
     outputs = np.arange(size)
-    first = outputs // 4 * 4 - before
-    return np.stack([(first <= pixel) & (pixel < first + 6), (outputs - before <= pixel) & (pixel < outputs - before + 3)])
+    first = outputs // tile * tile - before
+    return np.stack([(first <= pixel) & (pixel < first + tile + 2), (outputs - before <= pixel) & (pixel < outputs - before + 3)])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
