@@ -11,11 +11,13 @@ from functools import lru_cache
 
 import numpy as np
 
+from ._buffers import empty
 from ._compiler import device_function, kernel, prange
+from ._exponential import exponential
 
 __all__ = ["cross_entropy_backward", "cross_entropy_forward"]
 
-EXPONENTIAL = 20  # an exponential costs about as much as this many additions
+EXPONENTIAL = 4  # an exponential costs about as much as this many additions
 
 
 def cross_entropy_forward(
@@ -27,7 +29,8 @@ def cross_entropy_forward(
     losses, logsumexp = np.empty(m, logits.dtype), np.empty(m)
     sharp, smooth, _ = _class_weights(weight, logits.shape[1], label_smoothing)
     work = EXPONENTIAL * logits.size
-    _forward(losses, logsumexp, logits, target, sharp, smooth, ignore_index, label_smoothing != 0, m, work=work)
+    powers = empty(logits.shape, np.float64)
+    _forward(losses, logsumexp, powers, logits, target, sharp, smooth, ignore_index, label_smoothing != 0, m, work=work)
     return losses, logsumexp
 
 
@@ -65,9 +68,9 @@ def _equal_weights(count, smoothing):
 
 
 @kernel
-def _forward(losses, logsumexp, logits, target, sharp, smooth, ignore_index, smoothed, m):
+def _forward(losses, logsumexp, powers, logits, target, sharp, smooth, ignore_index, smoothed, m):
     for i in prange(m):
-        logsumexp[i] = _logsumexp(logits[i])
+        logsumexp[i] = _logsumexp(logits[i], powers[i])
         if target[i] == ignore_index:
             losses[i] = 0
         else:
@@ -75,15 +78,39 @@ def _forward(losses, logsumexp, logits, target, sharp, smooth, ignore_index, smo
 
 
 @device_function(reassociate=False)
-def _logsumexp(x):
-    largest = np.float64(x[0])
+def _logsumexp(x, powers):
+    largest = np.float64(_largest(x))
     for k in range(x.size):
-        if x[k] > largest or x[k] != x[k]:
-            largest = np.float64(x[k])
-    total = 0.0
-    for k in range(x.size):
-        total += math.exp(x[k] - largest)
-    return largest + math.log(total)
+        powers[k] = exponential(x[k] - largest)
+    return largest + math.log(_total(powers))
+
+
+# Four numbers of a row at a time, so that none has to wait for the one before it.
+
+
+@device_function(reassociate=False)
+def _largest(x):
+    """Of a row with NaN any number, or NaN: it makes NaN of the sum whatever is subtracted."""
+    a, b, c, d = x[0], x[0], x[0], x[0]
+    whole = x.size - x.size % 4
+    for k in range(0, whole, 4):
+        a, b = x[k] if x[k] > a else a, x[k + 1] if x[k + 1] > b else b
+        c, d = x[k + 2] if x[k + 2] > c else c, x[k + 3] if x[k + 3] > d else d
+    for k in range(whole, x.size):
+        a = x[k] if x[k] > a else a
+    a, c = b if b > a else a, d if d > c else c
+    return c if c > a else a
+
+
+@device_function(reassociate=False)
+def _total(x):
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    whole = x.size - x.size % 4
+    for k in range(0, whole, 4):
+        a, b, c, d = a + x[k], b + x[k + 1], c + x[k + 2], d + x[k + 3]
+    for k in range(whole, x.size):
+        a += x[k]
+    return (a + b) + (c + d)
 
 
 @device_function(reassociate=False)
@@ -109,4 +136,4 @@ def _row_gradient(glogits, g, x, logsumexp, target, sharp, smooth, smooth_sum):
     total = sharp[target] + smooth_sum
     for k in range(x.size):
         share = sharp[k] + smooth[k] if k == target else smooth[k]
-        glogits[k] = g * (math.exp(x[k] - logsumexp) * total - share)
+        glogits[k] = g * (exponential(x[k] - logsumexp) * total - share)
