@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from . import _machine
 from ._buffers import empty
 from ._compiler import device_function, kernel, prange
 from ._conv_columns import add_ranges
@@ -52,11 +53,14 @@ def weight_gradient(gy: np.ndarray, x: np.ndarray, groups: int, s: Sweep) -> np.
     """gw (O, C, th, tw) from gy (N, oh, ow, O) and the x (N, H, W, C) that the sweep was over.
 
     A task sums over some lines of gy; then the tasks' sums are added in their order. Their number depends on the sizes only.
+    Where a row of the window is shorter than a vector (three channels) it is outputs that lie beside each other in the sums.
     """
     n, o, c = gy.shape[0], gy.shape[3], x.shape[3]
     scratch, ranges, sizes, numbers, work = _gradient_sizes(n, o, c, x.dtype, s, get_num_threads())
     sums = empty((ranges, o * s.th * s.tw * c), x.dtype)
     _weight_gradient(x.reshape(-1), gy.reshape(-1), empty(scratch, x.dtype), sums, sizes, numbers, work=work)
+    if sizes[6]:
+        return np.ascontiguousarray(np.add.reduce(sums, axis=0).reshape(s.th, s.tw, c, o).transpose(3, 2, 0, 1))
     return add_ranges(sums, ranges, 1, o, s.th * s.tw, c, s.th * s.tw).reshape(o, c, s.th, s.tw)
 
 
@@ -68,7 +72,8 @@ def _gradient_sizes(n, o, c, dtype, s: Sweep, threads):
     blocks = -(-s.oh // max(1, CACHE // (row * s.sy)))  # of an image
     ranges = max(1, min(16, n * blocks, PARTIALS // (o * c * taps)))
     scratch = min(ranges, threads), 0 if inside else _height(s, -(-s.oh // blocks)) * row
-    sizes = n * blocks, blocks, row, panel_width(s.tw * c if s.dx == 1 else c, dtype), o, c
+    turned = s.dx == 1 and s.tw * c < _machine.lanes(dtype) <= o
+    sizes = n * blocks, blocks, row, panel_width(o if turned else s.tw * c if s.dx == 1 else c, dtype), o, c, turned
     return scratch, ranges, sizes, tuple(s), n * s.oh * s.ow * taps * o * c // 8
 
 
@@ -158,11 +163,19 @@ def _weight_gradient(x, gy, lines, sums, sizes, s):
 
 @device_function(reassociate=False)
 def _add_lines(x, gy, lines, sums, image, part, fresh, sizes, s):
-    """sums[o, i, j, c] += the products of a block of lines."""
+    """sums[o, i, j, c], or sums[i, j, c, o] if ``turned``, += the products of a block of lines."""
     oh, ow, sy, sx, dy, dx, th, tw = s[4], s[5], s[10], s[11], s[14], s[15], s[16], s[17]
-    _, blocks, row, width, outputs, channels = sizes
+    _, blocks, row, width, outputs, channels, turned = sizes
     first, last = oh * part // blocks, oh * (part + 1) // blocks
     seen, at = _look_up(x, lines, image, first, last, row, channels, s)
+    if turned:
+        for i in range(th):
+            left = at + i * dy * row, 1, sx * channels, sy * row
+            for column in range(0, outputs, width):
+                into, given = i * tw * channels * outputs + column, (image * oh + first) * ow * outputs + column
+                to, right = (sums, into, outputs, sums, into, -1 if fresh else outputs), (given, outputs, ow * outputs)
+                multiply_lines(*to, seen, gy, left, right, tw * channels, last - first, ow, min(width, outputs - column))
+        return
     left = (image * oh + first) * ow * outputs, 1, outputs, ow * outputs
     sums_row = th * tw * channels
     start_row = -1 if fresh else sums_row

@@ -134,6 +134,8 @@ def multiply_lines(c, c_at, c_row, start, start_at, start_row, a, b, left, right
         if wide:
             if count == 12:
                 tile(12, 2, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
+            elif count == 9:
+                tile(9, 2, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
             elif count == 8:
                 tile(8, 2, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
             elif count == 6:
@@ -150,6 +152,8 @@ def multiply_lines(c, c_at, c_row, start, start_at, start_row, a, b, left, right
             tile(12, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
         elif count == 10:
             tile(10, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
+        elif count == 9:
+            tile(9, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
         elif count == 8:
             tile(8, 1, c, into, c_row, start, begin, start_row, a, b, seen, right, lines, depth, columns)
         elif count == 7:
@@ -172,8 +176,10 @@ def multiply_lines(c, c_at, c_row, start, start_at, start_row, a, b, left, right
 def _next_of_two(left):
     parts = (left + 11) // 12
     count = (left + parts - 1) // parts  # of rows, if all parts were equal
+    if left == 9:  # a row of a 3x3 window over three channels
+        return 9
     if count > 8:
-        return 12 if left > count or left == 12 else 6  # 11 are 6 and 5, 10 are 6 and 4, 9 are 6 and 3
+        return 12 if left > count or left == 12 else 6  # 11 are 6 and 5, 10 are 6 and 4
     if count == 7:
         return 8 if left > 7 else 6
     return 4 if count == 5 else 2 if count == 3 else count
@@ -183,6 +189,6 @@ def _next_of_two(left):
 def _next_of_one(left):
     parts = (left + 13) // 14
     count = (left + parts - 1) // parts
-    if count == 13 or count == 11 or count == 9:
-        return count + 1 if left > count else 8 if count == 9 else 7
+    if count == 13 or count == 11:
+        return count + 1 if left > count else 7
     return 4 if count == 5 else 2 if count == 3 else count

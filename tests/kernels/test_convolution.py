@@ -67,6 +67,7 @@ CASES = {
     "groups, many channels, stride": ((1, 204, 5, 7), (36, 102, 3, 3), 2, 1, 1, 2),
     # the first layer of a network
     "7x7 stride": ((2, 3, 17, 19), (20, 3, 7, 7), 2, 3, 1, 1),
+    "2x2 stride": ((3, 3, 13, 16), (40, 3, 2, 2), (2, 1), (0, 1), 1, 1),  # rows of the window shorter than a vector
     "11x11 stride": ((1, 3, 29, 31), (17, 3, 11, 11), 4, 2, 1, 1),
     # vectors of channels, four pixels at a time, and what is left of both
     "depthwise, many channels": ((1, 37, 4, 13), (37, 1, 3, 3), 1, 1, 1, 37),
@@ -385,6 +386,7 @@ LARGE = {
     "few pixels": ("im2col", ((1, 64, 3, 3), (200, 64, 3, 3), 1, 1, 1, 1)),  # the panels are shared out
     "lines": ("lines", ((2, 9, 33, 40), (24, 9, 3, 3), 1, 1, 1, 1)),
     "lines, stride": ("lines", ((2, 3, 40, 41), (35, 3, 7, 7), 2, 3, 1, 1)),
+    "lines, three channels": ("lines", ((3, 3, 30, 31), (35, 3, 3, 3), 1, 1, 1, 1)),
     "lines, dilation": ("lines", ((1, 20, 30, 31), (17, 20, 3, 3), 1, 2, 2, 1)),
     "winograd": ("winograd", ((3, 17, 30, 31), (40, 17, 3, 3), 1, 1, 1, 1)),
     "winograd, many channels": ("winograd", ((3, 260, 13, 14), (130, 260, 3, 3), 1, 1, 1, 1)),  # inputs and products apart

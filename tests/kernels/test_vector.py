@@ -346,7 +346,8 @@ LESSER = {
 def test_lesser_processors(name):
     """The same checks in a process that may not use all that this processor can do."""
     settings, most = LESSER[name]
-    (single, double, features), _ = finish(start("-W", "error", "-m", "tests.kernels.test_vector", **settings))
+    inherited = {key: value for key, value in os.environ.items() if key.startswith("NUMBA_CPU")}
+    (single, double, features), _ = finish(start("-W", "error", "-m", "tests.kernels.test_vector", **{**inherited, **settings}))
     size = min(most, 4 * _machine.lanes(np.float32))
     assert (single, double) == (size // 4, size // 8)
     if most == 16:
