@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from minigrad.kernels import for_array
 from minigrad.kernels.geometry import ConvGeometry, pair
+from minigrad.kernels.layout import channels_last
 from minigrad.ops._base import check_alike, check_float, check_tensor, data_of, op, record
 from minigrad.tensor import Tensor
 
@@ -32,7 +33,8 @@ def conv2d(
     geometry, kernels = _prepare(ConvGeometry.of, x, weight, bias, stride, padding, dilation, groups)
     _check_bias(bias, geometry.o)
     need_x, need_weight, need_bias = _needs(x, weight, bias)
-    xd, wd = x.data, weight.data
+    # Images in another memory order are copied once, not for the weight gradient again.
+    xd, wd = channels_last(x.data) if need_weight else x.data, weight.data
 
     def backward(gy):
         return (
