@@ -28,8 +28,8 @@ __all__ = [
 
 def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """See reference. Each block is read twice, for its mean and for the squared deviations from that; then they are combined."""
-    m, a, b, length = x.shape
-    if a * length == 0:
+    m, _, b, _ = x.shape
+    if not x.size:
         return np.full((m, b), np.nan, x.dtype), np.full((m, b), np.nan, x.dtype)
     return _walk(x).moments(x)
 
@@ -44,6 +44,8 @@ def normalize_forward(
     rectify: bool = False,
 ) -> np.ndarray:
     """See reference. y = (x - mean) * (rstd * weight) + bias, in the dtype of x."""
+    if not x.size:
+        return np.empty(x.shape, x.dtype)
     weight = np.ones(x.shape[2:], x.dtype) if weight is None else weight
     bias = np.zeros(x.shape[2:], x.dtype) if bias is None else bias
     with np.errstate(invalid="ignore", over="ignore"):
@@ -58,6 +60,8 @@ def normalize_backward(
     gy: np.ndarray, x: np.ndarray, mean: np.ndarray, rstd: np.ndarray, weight: np.ndarray | None, through_statistics: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """See reference. One pass over gy and x for all sums, one for gx."""
+    if not x.size:
+        return np.empty(x.shape, x.dtype), np.zeros(x.shape[2:], x.dtype), np.zeros(x.shape[2:], x.dtype)
     weight = np.ones(x.shape[2:], x.dtype) if weight is None else weight
     with np.errstate(invalid="ignore", over="ignore"):
         return _walk(x).backward(gy, x, mean, rstd, weight, through_statistics)

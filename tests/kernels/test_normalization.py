@@ -23,7 +23,8 @@ VIEWS = {
     "one element": (2, 1, 3, 1),
     "one image": (1, 9, 1, 4),
 }
-EMPTY = {"instance": (0, 9, 3, 1), "layer": (0, 1, 1, 12), "group": (0, 4, 2, 3)}
+EMPTY = {"no images": (0, 9, 3, 1), "layer": (0, 1, 1, 12), "group": (0, 4, 2, 3), "no channels": (2, 6, 0, 1)}
+EMPTY |= {"no pixels": (1, 0, 3, 1), "neither": (1, 0, 0, 1), "nothing in a layer": (3, 1, 1, 0)}
 
 
 def draw(view, dtype, seed=0, special=False):
@@ -135,7 +136,7 @@ def test_nan_and_infinity_stay_in_their_statistic(view, implementation):
 
 @pytest.mark.parametrize("implementation", [reference, cpu])
 @pytest.mark.parametrize("view", EMPTY.values(), ids=EMPTY)
-def test_no_images(view, implementation):
+def test_no_numbers(view, implementation):
     gy, x, mean, rstd, weight, bias = (np.zeros(s, np.float32) for s in (view, view, *[view[:3:2]] * 2, *[view[2:]] * 2))
     assert [array.shape for array in implementation.moments(x)] == [view[:3:2]] * 2
     assert implementation.normalize_forward(x, mean, rstd, weight, bias).shape == view
