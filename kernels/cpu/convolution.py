@@ -1,7 +1,8 @@
 """Convolution on channels-last memory. See ``kernels/reference/convolution.py`` for what is computed, and an example.
 
 A geometry is turned into sweeps (``_sweep.py``), an algorithm is chosen for it (``_algorithms.py``), and the algorithm fills
-the output (``_conv_columns.py``, ``_conv_lines.py``, ``_conv_winograd.py``, ``_conv_direct.py``, ``_conv_depthwise.py``).
+the output (``_conv_columns.py``, ``_conv_lines.py``, ``_conv_winograd.py``, ``_winograd_small.py``, ``_conv_direct.py``,
+``_conv_depthwise.py``).
 """
 
 from __future__ import annotations

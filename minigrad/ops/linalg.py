@@ -139,14 +139,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     check_alike(x=x, weight=weight, bias=bias)
     _check_linear(x, weight, bias)
     a, w, b = x.data, weight.data, data_of(bias)
-    rows = a.reshape(-1, a.shape[-1])  # (M, in)
+    rows = _matrix(a)  # (M, in)
     kernels = for_array(a)
     y = kernels.matmul(rows, w.T, b)
     needs_x, needs_w, needs_b = x.requires_grad, weight.requires_grad, bias is not None and bias.requires_grad
     x_shape = x.shape
 
     def backward(gy):
-        gy = gy.reshape(-1, gy.shape[-1])  # (M, out)
+        gy = _matrix(gy)  # (M, out)
         gx = kernels.matmul(gy, w).reshape(x_shape) if needs_x else None
         gw = kernels.matmul(gy.T, rows) if needs_w else None
         gb = kernels.conv2d_backward_bias(gy[:, :, None, None]) if needs_b else None
@@ -154,6 +154,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     saves = (x if needs_w else None, weight if needs_x else None)
     return record(y.reshape(*x_shape[:-1], w.shape[0]), (x, weight, bias), backward, saves=saves)
+
+
+def _matrix(a):
+    """(..., n) as (M, n), also where n is 0."""
+    return a if a.ndim == 2 else a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
 
 
 def _check_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:

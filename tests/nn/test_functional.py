@@ -150,3 +150,15 @@ def test_parameters_as_a_vector():
     assert model.weight.grad.numpy().all()
     with pytest.raises(ValueError, match=r"vec must have shape \(8,\)"):
         utils.vector_to_parameters(mg.ones(9), other.parameters())
+
+
+@pytest.mark.parametrize(("shape", "outputs"), [((0, 4), 3), ((5, 0), 3), ((5, 4), 0), ((2, 3, 0), 4), ((0, 0), 0)])
+def test_linear_of_nothing(shape, outputs):
+    """No images, no features or no outputs: what is there is the bias."""
+    x, weight = mg.ones(*shape).requires_grad_(), mg.ones(outputs, shape[-1]).requires_grad_()
+    y = F.linear(x, weight, mg.ones(outputs))
+    assert y.shape == (*shape[:-1], outputs)
+    if not shape[-1]:
+        np.testing.assert_array_equal(y.detach().numpy(), np.ones(y.shape))
+    y.sum().backward()
+    assert (x.grad.shape, weight.grad.shape) == (x.shape, weight.shape)
