@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from minigrad.device import array_module
 from minigrad.kernels import for_array
 from minigrad.ops._base import check_devices, check_dtypes, check_float, check_tensor, data_of, op, quiet, record, xp
 from minigrad.tensor import Tensor
@@ -149,7 +150,7 @@ def _kept_weight(labels, weight, ignore_index: int):
     """The sum of the weights of all labels that are not ignored: what the mean divides by."""
     kept = labels != ignore_index
     if weight is None:
-        return int(np.count_nonzero(kept)) if isinstance(kept, np.ndarray) else int(kept.sum())
+        return int(array_module(kept).count_nonzero(kept))
     return float(weight[labels[kept]].sum(dtype=np.float64))
 
 

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 
 from minigrad.kernels import cpu, reference
+from minigrad.kernels.cpu import _norm_columns
 from tests.kernels.agreement import DTYPES, EPS64, MEMORY_ORDERS, assert_channels_last, assert_close, eps
 
 # (M, A, B, L): what the normalizations of small activations look like, and the edges of the blocks that the kernels make
 VIEWS = {
     "batch": (1, 2 * 5 * 3, 6, 1),
     "batch of one channel": (1, 700, 1, 1),
-    "batch, several blocks": (1, 3 * 37 * 41, 3, 1),
+    "batch, an odd number of rows": (1, 3 * 37 * 41, 3, 1),
+    "batch, several blocks": (1, 12 * 37 * 41, 6, 1),
+    "groups, several blocks": (3, 3001, 3, 7),
     "batch, many channels": (1, 70, 300, 1),
     "instance": (3, 20, 5, 1),
     "group": (2, 24, 3, 4),
@@ -23,6 +26,7 @@ VIEWS = {
     "one element": (2, 1, 3, 1),
     "one image": (1, 9, 1, 4),
 }
+SEVERAL = ("batch, several blocks", "groups, several blocks")
 EMPTY = {"no images": (0, 9, 3, 1), "layer": (0, 1, 1, 12), "group": (0, 4, 2, 3), "no channels": (2, 6, 0, 1)}
 EMPTY |= {"no pixels": (1, 0, 3, 1), "neither": (1, 0, 0, 1), "nothing in a layer": (3, 1, 1, 0)}
 
@@ -43,6 +47,11 @@ def draw(view, dtype, seed=0, special=False):
 
 
 # ----- moments -----
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_several_blocks_are_several(name):
+    assert _norm_columns._shape_of(*VIEWS[name]).blocks > 1
 
 
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
