@@ -15,7 +15,19 @@ from ._buffers import empty
 from ._compiler import device_function, kernel, prange
 from ._norm_combine import combine
 from ._threads import get_num_threads
-from ._vector import clear, fma, lanes, load, load_first, load_wide, select_positive, store, store_first
+from ._vector import (
+    clear,
+    fma,
+    lanes,
+    load,
+    load_first,
+    load_narrow,
+    load_wide,
+    select_positive,
+    store,
+    store_first,
+    widen,
+)
 
 __all__ = ["backward", "forward", "moments"]
 
@@ -199,28 +211,29 @@ def _normalized(x, at, table, c, width, count):
     return fma(deviation, load_first(table, width + c, count), load_first(table, 2 * width + c, count))
 
 
-def backward(gy, x, mean, rstd, weight, through_statistics):
+def backward(gy, x, mean, rstd, weight, through_statistics, bias, rectify):
     """gx = gy * (rstd * weight) - offset - (x - mean) * slope, like x, and the gradients of weight and bias, (B, L).
 
     offset and slope (M, B) are rstd times the averages of g and rstd^2 times those of g * (x - mean) * rstd, g = gy * weight:
-    what flows through mean and rstd.
+    what flows through mean and rstd. Where ``rectify``, both passes compute the values of ``forward`` again for their signs,
+    by the same instructions: that costs less than to read them.
     """
     s = _shape_of(*x.shape)
     m, b, length, sizes, workers = s.m, s.b, s.length, tuple(s), min(get_num_threads(), s.m * s.blocks)
-    partials, tables = empty((2, m, s.blocks, s.width), np.float64), empty((workers, 4 * s.width), x.dtype)
-    statistics = mean.reshape(-1), rstd.reshape(-1), weight.reshape(-1)
+    partials, tables = empty((2, m, s.blocks, s.width), np.float64), empty((workers, 5 * s.width), x.dtype)
+    vectors = mean.reshape(-1), rstd.reshape(-1), weight.reshape(-1), bias.reshape(-1)
     gy, flat = gy.reshape(-1), x.reshape(-1)
-    _block_sums(gy, flat, tables, statistics[0], partials.reshape(-1), sizes, work=4 * x.size)
+    _block_sums(gy, flat, tables, *vectors, partials.reshape(-1), rectify, sizes, work=4 * x.size)
     scale = x.dtype.type(1 / max(x.shape[1] * length, 1)) if through_statistics else x.dtype.type(0)
     gx, sums, totals = empty(x.shape, x.dtype), np.empty((2, m, b * length)), np.empty((workers, 2, s.width))
     arrays = gx.reshape(-1), gy, flat, tables, totals, partials, sums
-    _backward(*arrays, *statistics, scale, through_statistics, sizes, work=4 * x.size)
+    _backward(*arrays, *vectors, scale, through_statistics, rectify, sizes, work=4 * x.size)
     gbias, gweight = (sums[:, 0] if m == 1 else sums.sum(axis=1)).astype(x.dtype).reshape(2, b, length)
     return gx, gweight, gbias
 
 
 @kernel(reassociate=False)
-def _block_sums(gy, x, tables, mean, partials, sizes):
+def _block_sums(gy, x, tables, mean, rstd, weight, bias, partials, rectify, sizes):
     for worker in prange(tables.shape[0]):
         m, rows, width, block, blocks, b, length = sizes
         table, workers, filled = tables[worker], tables.shape[0], -1
@@ -228,32 +241,36 @@ def _block_sums(gy, x, tables, mean, partials, sizes):
             i, k = task // blocks, task % blocks
             if i != filled:
                 filled = i
-                _spread(mean, i * b, table, 0, b, length)
-                _repeat(table, 0, width, b * length)
+                _fill_table(table, mean, rstd, i * b, weight, bias, width, b, length)
             first, last = k * block, min(rows, (k + 1) * block)
             at, gbias, gweight = (i * rows + first) * width, task * width, (m * blocks + task) * width
-            _sums_of(gy, x, at, last - first, width, table, partials, gbias, gweight)
+            _sums_of(gy, x, at, last - first, width, table, rectify, partials, gbias, gweight)
 
 
 @device_function(reassociate=False)
-def _sums_of(gy, x, at, rows, width, mean, sums, gbias, gweight):
-    """Sums of gy and of gy * (x - mean)."""
+def _sums_of(gy, x, at, rows, width, table, rectify, sums, gbias, gweight):
+    """Sums of gy and of gy * (x - mean), of those gy that the rectifier lets through."""
     clear(sums, gbias, width)
     clear(sums, gweight, width)
     whole = rows - rows % 4
     for r in range(0, whole, 4):
-        _sum_four(gy, x, at + r * width, width, mean, sums, gbias, gweight)
+        _sum_four(gy, x, at + r * width, width, table, rectify, sums, gbias, gweight)
     for r in range(whole, rows):
-        _sum_one(gy, x, at + r * width, width, mean, sums, gbias, gweight)
+        _sum_one(gy, x, at + r * width, width, table, rectify, sums, gbias, gweight)
 
 
 @device_function(reassociate=False)
-def _sum_four(gy, x, at, width, mean, sums, gbias, gweight):
+def _sum_four(gy, x, at, width, table, rectify, sums, gbias, gweight):
     for c in range(0, width, lanes(sums)):
         left, k = width - c, at + c
-        center, total = load_wide(mean, c, left), load_first(sums, gweight + c, left)
-        g0, g1 = load_wide(gy, k, left), load_wide(gy, k + width, left)
-        g2, g3 = load_wide(gy, k + 2 * width, left), load_wide(gy, k + 3 * width, left)
+        center, total = load_wide(table, c, left), load_first(sums, gweight + c, left)
+        if rectify:
+            g0, g1 = _let_through(gy, x, k, table, c, width), _let_through(gy, x, k + width, table, c, width)
+            g2 = _let_through(gy, x, k + 2 * width, table, c, width)
+            g3 = _let_through(gy, x, k + 3 * width, table, c, width)
+        else:
+            g0, g1 = load_wide(gy, k, left), load_wide(gy, k + width, left)
+            g2, g3 = load_wide(gy, k + 2 * width, left), load_wide(gy, k + 3 * width, left)
         store_first(sums, gbias + c, load_first(sums, gbias + c, left) + ((g0 + g1) + (g2 + g3)), left)
         total = fma(g0, load_wide(x, k, left) - center, total)
         total = fma(g1, load_wide(x, k + width, left) - center, total)
@@ -262,16 +279,26 @@ def _sum_four(gy, x, at, width, mean, sums, gbias, gweight):
 
 
 @device_function(reassociate=False)
-def _sum_one(gy, x, at, width, mean, sums, gbias, gweight):
+def _sum_one(gy, x, at, width, table, rectify, sums, gbias, gweight):
     for c in range(0, width, lanes(sums)):
         left = width - c
-        g, deviation = load_wide(gy, at + c, left), load_wide(x, at + c, left) - load_wide(mean, c, left)
+        g = _let_through(gy, x, at + c, table, c, width) if rectify else load_wide(gy, at + c, left)
+        deviation = load_wide(x, at + c, left) - load_wide(table, c, left)
         store_first(sums, gbias + c, load_first(sums, gbias + c, left) + g, left)
         store_first(sums, gweight + c, fma(g, deviation, load_first(sums, gweight + c, left)), left)
 
 
+@device_function(reassociate=False, inline=True)
+def _let_through(gy, x, at, table, c, width):
+    """A float64 vector of gy where the normalized x is positive (or NaN), else zeros."""
+    left = width - c
+    deviation = load_narrow(x, at, left) - load_narrow(table, c, left)
+    value = fma(deviation, load_narrow(table, width + c, left), load_narrow(table, 2 * width + c, left))
+    return widen(select_positive(load_narrow(gy, at, left), value))
+
+
 @kernel(reassociate=False)
-def _backward(gx, gy, x, tables, totals, partials, sums, mean, rstd, weight, scale, through_statistics, sizes):
+def _backward(gx, gy, x, tables, totals, partials, sums, mean, rstd, weight, bias, scale, through_statistics, rectify, sizes):
     for worker in prange(tables.shape[0]):
         m, rows, width, block, blocks, b, length = sizes
         table, total, workers, filled = tables[worker], totals[worker], tables.shape[0], -1
@@ -281,12 +308,12 @@ def _backward(gx, gy, x, tables, totals, partials, sums, mean, rstd, weight, sca
                 filled = i
                 _add_blocks(partials[0, i], total[0], b * length)
                 _add_blocks(partials[1, i], total[1], b * length)
-                _fill_gradient_table(table, total, mean, rstd, i * b, weight, scale, width, b, length)
+                _fill_gradient_table(table, total, mean, rstd, i * b, weight, bias, scale, width, b, length)
                 if k == 0:
                     for c in range(b * length):
                         sums[0, i, c], sums[1, i, c] = total[0, c], total[1, c]
             for row in range(i * rows + k * block, i * rows + min(rows, (k + 1) * block)):
-                _backward_row(gx, gy, x, row * width, table, width, through_statistics)
+                _backward_row(gx, gy, x, row * width, table, width, through_statistics, rectify)
 
 
 @device_function(reassociate=False)
@@ -307,8 +334,11 @@ def _add(x, total):
 
 
 @device_function(reassociate=False)
-def _fill_gradient_table(table, sums, mean, rstd, at, weight, scale, width, b, length):
-    """(mean, rstd * weight, -offset, -slope) for each column from the sums of gy and gy * (x - mean), which become gy * xhat."""
+def _fill_gradient_table(table, sums, mean, rstd, at, weight, bias, scale, width, b, length):
+    """(mean, rstd * weight, bias, -offset, -slope) for each column.
+
+    sums: of gy and of gy * (x - mean), which become those of gy * xhat.
+    """
     _spread(mean, at, table, 0, b, length)
     _spread(rstd, at, table, width, b, length)
     for c in range(b * length):
@@ -319,29 +349,35 @@ def _fill_gradient_table(table, sums, mean, rstd, at, weight, scale, width, b, l
             total += sums[0, c] * weight[c]
             projection += sums[1, c] * weight[c]
         for c in range(j * length, (j + 1) * length):
-            table[2 * width + c] = -total * (r * scale)
-            table[3 * width + c] = -projection * (r * scale) * r
+            table[3 * width + c] = -total * (r * scale)
+            table[4 * width + c] = -projection * (r * scale) * r
     for c in range(b * length):
         table[width + c] *= weight[c]
-    for k in range(4):
+        table[2 * width + c] = bias[c]
+    for k in range(5):
         _repeat(table, k * width, width, b * length)
 
 
 @device_function(reassociate=False)
-def _backward_row(gx, gy, x, at, table, width, through_statistics):
+def _backward_row(gx, gy, x, at, table, width, through_statistics, rectify):
     step = lanes(x)
     for c in range(0, width - step + 1, step):
-        value = load(gy, at + c) * load(table, width + c)
-        if through_statistics:  # else whatever x is: it may be infinite
-            value = fma(load(gy, at + c), load(table, width + c), load(table, 2 * width + c))
-            value = fma(load(x, at + c) - load(table, c), load(table, 3 * width + c), value)
-        store(gx, at + c, value)
+        store(gx, at + c, _gradient(gy, x, at + c, table, c, width, through_statistics, rectify, step))
     left = width % step
     if left:
         c = width - left
-        value = load_first(gy, at + c, left) * load_first(table, width + c, left)
-        if through_statistics:
-            scale, deviation = load_first(table, width + c, left), load_first(x, at + c, left) - load_first(table, c, left)
-            value = fma(load_first(gy, at + c, left), scale, load_first(table, 2 * width + c, left))
-            value = fma(deviation, load_first(table, 3 * width + c, left), value)
-        store_first(gx, at + c, value, left)
+        store_first(gx, at + c, _gradient(gy, x, at + c, table, c, width, through_statistics, rectify, left), left)
+
+
+@device_function(reassociate=False, inline=True)
+def _gradient(gy, x, at, table, c, width, through_statistics, rectify, count):
+    g = load_first(gy, at, count)
+    if rectify:
+        g = select_positive(g, _normalized(x, at, table, c, width, count))
+    scale = load_first(table, width + c, count)
+    value = g * scale
+    if through_statistics:  # else whatever x is: it may be infinite
+        value = fma(g, scale, load_first(table, 3 * width + c, count))
+        deviation = load_first(x, at, count) - load_first(table, c, count)
+        value = fma(deviation, load_first(table, 4 * width + c, count), value)
+    return value

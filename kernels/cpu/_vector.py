@@ -33,6 +33,7 @@ __all__ = [
     "load",
     "load_first",
     "load_if",
+    "load_narrow",
     "load_three",
     "load_where",
     "load_wide",
@@ -44,23 +45,24 @@ __all__ = [
     "total_of",
     "transpose",
     "vector_intrinsic",
+    "widen",
 ]
 
 INDEX = ir.IntType(64)
 
 
 class Vector(types.Type):
-    """The Numba type of a register full of float32 or float64 numbers."""
+    """The Numba type of a register full of float32 or float64 numbers, or of as many as there are float64 numbers in one."""
 
-    def __init__(self, dtype):
-        self.dtype = dtype
-        super().__init__(name=f"vector({dtype})")
+    def __init__(self, dtype, narrow: bool = False):
+        self.dtype, self.count = dtype, width_of(types.float64 if narrow else dtype)
+        super().__init__(name=f"vector({dtype} x {self.count})")
 
 
 @register_model(Vector)
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, dmm, fe_type):
-        super().__init__(dmm, fe_type, vector_type(fe_type.dtype))
+        super().__init__(dmm, fe_type, ir.VectorType(element_type(fe_type.dtype), fe_type.count))
 
 
 def element_type(dtype) -> ir.Type:
@@ -231,22 +233,21 @@ def load_if(typing, x, at, there):
     return Vector(x.dtype)(x, types.intp, types.boolean), generate
 
 
-def _load_wide(x, at, count):
-    result = np.zeros(_machine.lanes(np.float64))
+def _load_narrow(x, at, count):
+    result = np.zeros(_machine.lanes(np.float64), x.dtype)
     count = min(max(count, 0), len(result))
     result[:count] = x[at : at + count]
     return result
 
 
-@vector_intrinsic(_load_wide)
-def load_wide(typing, x, at, count):
-    """The float64 vector of x[at : at + count] and zeros."""
+@vector_intrinsic(_load_narrow)
+def load_narrow(typing, x, at, count):
+    """As many elements as a float64 vector has: x[at : at + count] and zeros."""
 
     def generate(context, builder, sig, args):
-        wide = vector_type(types.float64)
-        vector = ir.VectorType(element_type(x.dtype), wide.count)
+        vector = ir.VectorType(element_type(x.dtype), width_of(types.float64))
         address = pointer(context, builder, x, *args[:2])
-        with builder.if_else(builder.icmp_signed("<", args[2], INDEX(wide.count))) as (partial, whole):
+        with builder.if_else(builder.icmp_signed("<", args[2], INDEX(vector.count))) as (partial, whole):
             with partial:
                 some, some_from = emit_load(builder, address, vector, emit_mask(builder, args[2], vector)), builder.block
             with whole:
@@ -254,9 +255,26 @@ def load_wide(typing, x, at, count):
         value = builder.phi(vector)
         value.add_incoming(some, some_from)
         value.add_incoming(all_, all_from)
-        return value if vector == wide else builder.fpext(value, wide)
+        return value
 
-    return Vector(types.float64)(x, types.intp, types.intp), generate
+    return Vector(x.dtype, narrow=True)(x, types.intp, types.intp), generate
+
+
+@vector_intrinsic(lambda x: x.astype(np.float64))
+def widen(typing, x):
+    """What ``load_narrow`` gave as a vector of float64."""
+
+    def generate(context, builder, sig, args):
+        wide = vector_type(types.float64)
+        return args[0] if args[0].type == wide else builder.fpext(args[0], wide)
+
+    return Vector(types.float64)(x), generate
+
+
+@device_function(reassociate=False, inline=True)
+def load_wide(x, at, count):
+    """The float64 vector of x[at : at + count] and zeros."""
+    return widen(load_narrow(x, at, count))
 
 
 def _load_where(x, at, count, numbers, number):

@@ -57,14 +57,26 @@ def normalize_forward(
 
 
 def normalize_backward(
-    gy: np.ndarray, x: np.ndarray, mean: np.ndarray, rstd: np.ndarray, weight: np.ndarray | None, through_statistics: bool
+    gy: np.ndarray,
+    x: np.ndarray,
+    mean: np.ndarray,
+    rstd: np.ndarray,
+    weight: np.ndarray | None,
+    through_statistics: bool,
+    bias: np.ndarray | None = None,
+    rectify: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """See reference. One pass over gy and x for all sums, one for gx."""
     if not x.size:
         return np.empty(x.shape, x.dtype), np.zeros(x.shape[2:], x.dtype), np.zeros(x.shape[2:], x.dtype)
     weight = np.ones(x.shape[2:], x.dtype) if weight is None else weight
+    bias = np.zeros(x.shape[2:], x.dtype) if bias is None else bias
     with np.errstate(invalid="ignore", over="ignore"):
-        return _walk(x).backward(gy, x, mean, rstd, weight, through_statistics)
+        if _walk(x) is _norm_columns:
+            return _norm_columns.backward(gy, x, mean, rstd, weight, through_statistics, bias, rectify)
+        if rectify:
+            gy = elementwise.relu_backward(gy, _norm_rows.forward(x, mean, rstd, weight, bias))
+        return _norm_rows.backward(gy, x, mean, rstd, weight, through_statistics)
 
 
 def _walk(x):

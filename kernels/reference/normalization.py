@@ -71,7 +71,14 @@ def normalize_forward(
 
 
 def normalize_backward(
-    gy: np.ndarray, x: np.ndarray, mean: np.ndarray, rstd: np.ndarray, weight: np.ndarray | None, through_statistics: bool
+    gy: np.ndarray,
+    x: np.ndarray,
+    mean: np.ndarray,
+    rstd: np.ndarray,
+    weight: np.ndarray | None,
+    through_statistics: bool,
+    bias: np.ndarray | None = None,
+    rectify: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The three gradients of ``normalize_forward``.
 
@@ -82,11 +89,14 @@ def normalize_backward(
     moving one x also moves the mean (second term) and the deviation (third). Where they are constants
     (``through_statistics`` false: a layer in evaluation mode), gx = rstd * g.
 
-    gy, x: (M, A, B, L); mean, rstd: (M, B); weight: (B, L) or None. Returns gx, like x; gweight = sum of gy * xhat and
-    gbias = sum of gy over M and A, both (B, L).
+    gy, x: (M, A, B, L); mean, rstd: (M, B); weight, bias: (B, L) or None. If ``rectify``, gy is the gradient of max(y, 0),
+    without addend: it counts where y is positive (or NaN), and only for that is the bias needed. Returns gx, like x;
+    gweight = sum of gy * xhat and gbias = sum of gy over M and A, both (B, L).
     """
     with np.errstate(invalid="ignore", over="ignore"):
         xhat = _standardized(x, mean, rstd)
+        if rectify:
+            gy = np.where(normalize_forward(x, mean, rstd, weight, bias) <= 0, 0, gy)
         gweight = (gy * xhat).sum(axis=(0, 1))
         gbias = gy.sum(axis=(0, 1), dtype=np.float64)
         gx = gy.astype(np.float64) if weight is None else gy * weight.astype(np.float64)

@@ -3,7 +3,8 @@
 Networks write ``F.relu(self.bn(x))`` and ``out += shortcut; F.relu(out)``. Each op by itself reads and writes the whole image.
 So batch normalization hands out a tensor whose array is not there yet (``Tensor.pending``), a sum of the same shape is noted, and
 a rectifier computes all in one pass. Whoever asks for the array in between (``t.data``, any other op, a hook, a print) gets it,
-computed then. What a pending result is computed from must not change meanwhile: in-place ops settle it first (``Tensor.settle``).
+computed then. What a pending result is computed from must not change meanwhile: in-place ops settle it first
+(``Tensor.settle``). On the way back the rectifier leaves its work to normalization in the same way (``autograd.Deferred``).
 """
 
 from __future__ import annotations

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
+from minigrad.autograd import Deferred
 from minigrad.kernels import for_array
 from minigrad.ops._base import check_float, check_inplace, normalize_dims, op, quiet, record, record_inplace, xp
 from minigrad.ops._erf import erf_of
@@ -65,15 +67,16 @@ def relu(x: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0). The derivative at 0 is 0. ``inplace=True`` needs no memory for the result (see ``relu_``)."""
     if inplace:
         return relu_(x)
-    if is_pending(x):
+    fused = is_pending(x)
+    if fused:
         y = x.pending.array(rectify=True)
         kernels = for_array(y)
     else:
         kernels = for_array(check_float(x).data)
         y = kernels.relu_forward(x.data)
 
-    def backward(gy):
-        return kernels.relu_backward(gy, y)
+    def backward(gy):  # normalization that was computed together with this can take the gradient as it comes
+        return Deferred(gy, partial(kernels.relu_backward, gy, y)) if fused else kernels.relu_backward(gy, y)
 
     return record(y, (x,), backward, saves_output=True)
 
@@ -81,7 +84,8 @@ def relu(x: Tensor, inplace: bool = False) -> Tensor:
 @op
 def relu_(x: Tensor) -> Tensor:
     """x = max(x, 0), in place; returns x. The gradient follows from the result: it is positive where x was."""
-    if is_pending(x):
+    fused = is_pending(x)
+    if fused:
         y = x.data = x.pending.array(rectify=True)
         x.pending = None
         kernels = for_array(y)
@@ -90,8 +94,8 @@ def relu_(x: Tensor) -> Tensor:
         check_inplace(x)
         y = kernels.relu_forward(x.data, out=x.data)
 
-    def backward(gy):
-        return kernels.relu_backward(gy, y)
+    def backward(gy):  # normalization that was computed together with this can take the gradient as it comes
+        return Deferred(gy, partial(kernels.relu_backward, gy, y)) if fused else kernels.relu_backward(gy, y)
 
     return record_inplace(x, (x,), backward, saves_output=True)
 

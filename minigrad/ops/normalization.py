@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+from minigrad.autograd import Deferred
 from minigrad.kernels import for_array
 from minigrad.kernels.layout import is_channels_last
 from minigrad.ops._base import check_alike, check_devices, check_float, op, record, record_pending, xp
@@ -215,10 +216,12 @@ def _record(name, x, weight, bias, eps, axes, view, order, statistics=None):
     turned = x.data.transpose(axes)
     moved = turned.shape
 
-    x4, w = library.ascontiguousarray(turned).reshape(view), affine(weight)
+    x4, w, b = library.ascontiguousarray(turned).reshape(view), affine(weight), affine(bias)
+    waits = name == "batch_norm" and is_worth_it(x)
+    if waits:  # optimizers change the parameters in place
+        w, b = (None if p is None else p.copy() for p in (w, b))
     mean, var = kernels.moments(x4) if statistics is None else statistics
     rstd = (1.0 / library.sqrt(var + eps)).astype(x.dtype, copy=False)
-    b = affine(bias)
     weight_shape = weight.shape if weight is not None and weight.requires_grad else None
     bias_shape = bias.shape if bias is not None and bias.requires_grad else None
 
@@ -227,22 +230,25 @@ def _record(name, x, weight, bias, eps, axes, view, order, statistics=None):
         return library.ascontiguousarray(turned)
 
     def backward(gy):
-        gx, gw, gb = kernels.normalize_backward(rows(gy), x4, mean, rstd, w, statistics is None)
+        rectified = type(gy) is Deferred  # by a rectifier that was computed together with this
+        gy = rows(gy.gradient if rectified else gy)
+        gx, gw, gb = kernels.normalize_backward(gy, x4, mean, rstd, w, statistics is None, b, rectified)
         return (
             image(gx),
             parameter(gw, weight_shape) if weight_shape else None,
             parameter(gb, bias_shape) if bias_shape else None,
         )
 
-    if name == "batch_norm" and is_worth_it(x):
-        scale, shift = (None if p is None else p.copy() for p in (w, b))  # optimizers change the parameters in place
+    if waits:
 
         def compute(addend, rectify):
             addend = None if addend is None else rows(addend)
-            return image(kernels.normalize_forward(x4, mean, rstd, scale, shift, addend, rectify))
+            return image(kernels.normalize_forward(x4, mean, rstd, w, b, addend, rectify))
 
         y = record_pending(Pending(compute, x.shape, x.dtype), (x, weight, bias), backward, saves=(x, weight), name=name)
         depend(y, x)
+        if y.origin is not None:
+            y.origin[0].takes_deferred = True
     else:
         y = image(kernels.normalize_forward(x4, mean, rstd, w, b))
         y = record(y, (x, weight, bias), backward, saves=(x, weight), name=name)

@@ -134,6 +134,7 @@ def _normalizations(draw):
         yield "normalize_forward", cpu.normalize_forward(x, mean, var, weight, bias)
         for through_statistics in (True, False):
             yield "normalize_backward", cpu.normalize_backward(gy, x, mean, var, weight, through_statistics)
+        yield "normalize_backward", cpu.normalize_backward(gy, x, mean, var, weight, True, bias, True)
     x, gy = draw(3, 21, 13, 9), draw(3, 21, 13, 9)
     for beta in (0.75, 0.6):
         y, scale = cpu.local_response_norm_forward(x, 5, 0.3, beta, 1.0)

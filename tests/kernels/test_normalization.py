@@ -256,6 +256,23 @@ def test_backward_cpu_puts_nan_where_the_reference_does(view, dtype):
             np.testing.assert_array_equal(np.isinf(a), np.isinf(e))
 
 
+@pytest.mark.parametrize("special", [False, True])
+@pytest.mark.parametrize("implementation", [reference, cpu])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_backward_through_a_rectifier(view, dtype, implementation, special):
+    """The same bits as the gradient of max(y, 0) taken by itself, which the rectified result tells."""
+    gy, x, mean, rstd, weight, bias = draw(view, dtype, special=special)
+    for w, b, through_statistics in ((weight, bias, True), (weight, bias, False), (None, None, True)):
+        y = implementation.normalize_forward(x, mean, rstd, w, b, rectify=True)
+        if not special:
+            assert 0 < np.count_nonzero(y) < y.size or y.size < 10
+        expected = implementation.normalize_backward(implementation.relu_backward(gy, y), x, mean, rstd, w, through_statistics)
+        actual = implementation.normalize_backward(gy, x, mean, rstd, w, through_statistics, b, True)
+        for a, e in zip(actual, expected, strict=True):
+            np.testing.assert_array_equal(a, e)
+
+
 @pytest.mark.parametrize("implementation", [reference, cpu])
 @pytest.mark.parametrize("kind", ["batch", "instance", "group", "layer"])
 def test_like_torch(kind, implementation):

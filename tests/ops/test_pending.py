@@ -14,6 +14,7 @@ import pytest
 import minigrad as mg
 import minigrad.nn.functional as F
 from minigrad import nn, optim
+from minigrad.kernels import cpu
 from minigrad.ops import _pending
 
 
@@ -129,6 +130,91 @@ def test_retained_gradient():
     z = F.relu(y)
     z.sum().backward()
     np.testing.assert_array_equal(y.grad.data, (z.data > 0).astype(np.float32))
+
+
+class Calls:
+    """Counts the rectifier's own passes back through an image."""
+
+    def __init__(self, monkeypatch):
+        self.number, backward = 0, cpu.relu_backward
+
+        def counted(gy, y):
+            self.number += 1
+            return backward(gy, y)
+
+        monkeypatch.setattr(cpu, "relu_backward", counted)
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_the_gradient_of_a_rectifier_needs_no_pass_of_its_own(inplace, monkeypatch):
+    calls = Calls(monkeypatch)
+    leaf, x = image()
+    y, weight, bias = batch_norm(x)
+    F.relu(y, inplace=inplace).sum().backward()
+    assert calls.number == 0
+    expected = [t.grad.data for t in (leaf, weight, bias)]
+    leaf, x = image()
+    y, weight, bias = batch_norm(x)
+    F.relu(touch(y)).sum().backward()
+    assert calls.number == 1
+    for mine, t in zip(expected, (leaf, weight, bias), strict=True):
+        np.testing.assert_array_equal(mine, t.grad.data)
+
+
+def _hook(y):
+    y.register_hook(lambda g: g * 2)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "back"),
+    [
+        (_hook, lambda y, z: z.sum().backward()),
+        (lambda y: y.retain_grad(), lambda y, z: z.sum().backward()),
+        (lambda y: None, lambda y, z: mg.autograd.grad(z.sum(), y)),
+        (lambda y: None, lambda y, z: (z.sum() + y.sum()).backward()),
+        (lambda y: None, lambda y, z: (y.sum() + F.relu(y).sum() + z.sum()).backward()),
+        (lambda y: None, lambda y, z: mg.viz.backprop(z.sum())),
+    ],
+    ids=["hook", "retained", "asked for", "used twice", "rectified twice", "watched"],
+)
+def test_whoever_asks_for_the_gradient_of_the_normalized_image_gets_it(prepare, back, monkeypatch):
+    """The same results as if the rectifier had worked by itself from the start."""
+    calls, results = Calls(monkeypatch), []
+    for look in (ignore, touch):
+        leaf, x = image()
+        y, weight, bias = batch_norm(x)
+        prepare(y)
+        result = back(y, F.relu(look(y)))
+        results.append([t.grad for t in (leaf, weight, bias, y)])
+        if isinstance(result, tuple):
+            results[-1].extend(result)
+    assert calls.number >= 2, "one for each run, at least"
+    for mine, theirs in zip(*results, strict=True):
+        assert (mine is None) == (theirs is None)
+        if mine is not None:
+            np.testing.assert_array_equal(mine.data, theirs.data)
+
+
+def test_anomalies_of_a_rectifier_are_told_at_the_rectifier():
+    leaf, x = image()
+    y, _, _ = batch_norm(x)
+    z = F.relu(y)
+    gradient = mg.zeros_like(z)
+    gradient.data[0, 0] = np.nan
+    with mg.autograd.detect_anomaly(), pytest.raises(mg.autograd.AnomalyError, match=r"^relu: .*backward gave"):
+        z.backward(gradient)
+    assert leaf.grad is None
+
+
+def test_the_graph_can_be_walked_again():
+    leaf, x = image()
+    y, weight, bias = batch_norm(x)
+    loss = F.relu(y).sum()
+    loss.backward(retain_graph=True)
+    first = [t.grad.data.copy() for t in (leaf, weight, bias)]
+    loss.backward()
+    for t, once in zip((leaf, weight, bias), first, strict=True):
+        np.testing.assert_array_equal(t.grad.data, once + once)
 
 
 def test_a_forward_hook_gets_the_normalized_image():
