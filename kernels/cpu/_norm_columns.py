@@ -110,18 +110,26 @@ def _not_negative(value):
     return 0.0 if value < 0 else value
 
 
-# Sums over rows are kept in memory, and four rows are added to them at a time.
+# Sums over rows are kept in memory, and four rows are added to them at a time. Whole vectors go without masks.
 
 
 @device_function(reassociate=False)
 def _add_four(x, at, width, sums, mean, square, pivot):
-    for c in range(0, width, lanes(sums)):
-        left, k = width - c, at + c
-        center, total = load_first(sums, pivot + c, left), load_first(sums, square + c, left)
-        d0, d1 = load_wide(x, k, left) - center, load_wide(x, k + width, left) - center
-        d2, d3 = load_wide(x, k + 2 * width, left) - center, load_wide(x, k + 3 * width, left) - center
-        store_first(sums, mean + c, load_first(sums, mean + c, left) + ((d0 + d1) + (d2 + d3)), left)
-        store_first(sums, square + c, fma(d3, d3, fma(d2, d2, fma(d1, d1, fma(d0, d0, total)))), left)
+    step = lanes(sums)
+    for c in range(0, width - step + 1, step):
+        _add_four_vectors(x, at + c, width, sums, mean + c, square + c, pivot + c, step)
+    if width % step:
+        c = width - width % step
+        _add_four_vectors(x, at + c, width, sums, mean + c, square + c, pivot + c, width % step)
+
+
+@device_function(reassociate=False, inline=True)
+def _add_four_vectors(x, k, width, sums, mean, square, pivot, count):
+    center, total = load_first(sums, pivot, count), load_first(sums, square, count)
+    d0, d1 = load_wide(x, k, count) - center, load_wide(x, k + width, count) - center
+    d2, d3 = load_wide(x, k + 2 * width, count) - center, load_wide(x, k + 3 * width, count) - center
+    store_first(sums, mean, load_first(sums, mean, count) + ((d0 + d1) + (d2 + d3)), count)
+    store_first(sums, square, fma(d3, d3, fma(d2, d2, fma(d1, d1, fma(d0, d0, total)))), count)
 
 
 @device_function(reassociate=False)
@@ -261,40 +269,47 @@ def _sums_of(gy, x, at, rows, width, table, rectify, sums, gbias, gweight):
 
 @device_function(reassociate=False)
 def _sum_four(gy, x, at, width, table, rectify, sums, gbias, gweight):
-    for c in range(0, width, lanes(sums)):
-        left, k = width - c, at + c
-        center, total = load_wide(table, c, left), load_first(sums, gweight + c, left)
-        if rectify:
-            g0, g1 = _let_through(gy, x, k, table, c, width), _let_through(gy, x, k + width, table, c, width)
-            g2 = _let_through(gy, x, k + 2 * width, table, c, width)
-            g3 = _let_through(gy, x, k + 3 * width, table, c, width)
-        else:
-            g0, g1 = load_wide(gy, k, left), load_wide(gy, k + width, left)
-            g2, g3 = load_wide(gy, k + 2 * width, left), load_wide(gy, k + 3 * width, left)
-        store_first(sums, gbias + c, load_first(sums, gbias + c, left) + ((g0 + g1) + (g2 + g3)), left)
-        total = fma(g0, load_wide(x, k, left) - center, total)
-        total = fma(g1, load_wide(x, k + width, left) - center, total)
-        total = fma(g2, load_wide(x, k + 2 * width, left) - center, total)
-        store_first(sums, gweight + c, fma(g3, load_wide(x, k + 3 * width, left) - center, total), left)
+    step = lanes(sums)
+    for c in range(0, width - step + 1, step):
+        _sum_four_vectors(gy, x, at + c, table, c, width, rectify, sums, gbias + c, gweight + c, step)
+    if width % step:
+        c = width - width % step
+        _sum_four_vectors(gy, x, at + c, table, c, width, rectify, sums, gbias + c, gweight + c, width % step)
+
+
+@device_function(reassociate=False, inline=True)
+def _sum_four_vectors(gy, x, k, table, c, width, rectify, sums, gbias, gweight, count):
+    center, total = load_wide(table, c, count), load_first(sums, gweight, count)
+    g0 = _let_through(gy, x, k, table, c, width, rectify, count)
+    g1 = _let_through(gy, x, k + width, table, c, width, rectify, count)
+    g2 = _let_through(gy, x, k + 2 * width, table, c, width, rectify, count)
+    g3 = _let_through(gy, x, k + 3 * width, table, c, width, rectify, count)
+    store_first(sums, gbias, load_first(sums, gbias, count) + ((g0 + g1) + (g2 + g3)), count)
+    total = fma(g0, load_wide(x, k, count) - center, total)
+    total = fma(g1, load_wide(x, k + width, count) - center, total)
+    total = fma(g2, load_wide(x, k + 2 * width, count) - center, total)
+    store_first(sums, gweight, fma(g3, load_wide(x, k + 3 * width, count) - center, total), count)
 
 
 @device_function(reassociate=False)
 def _sum_one(gy, x, at, width, table, rectify, sums, gbias, gweight):
     for c in range(0, width, lanes(sums)):
         left = width - c
-        g = _let_through(gy, x, at + c, table, c, width) if rectify else load_wide(gy, at + c, left)
+        g = _let_through(gy, x, at + c, table, c, width, rectify, left)
         deviation = load_wide(x, at + c, left) - load_wide(table, c, left)
         store_first(sums, gbias + c, load_first(sums, gbias + c, left) + g, left)
         store_first(sums, gweight + c, fma(g, deviation, load_first(sums, gweight + c, left)), left)
 
 
 @device_function(reassociate=False, inline=True)
-def _let_through(gy, x, at, table, c, width):
-    """A float64 vector of gy where the normalized x is positive (or NaN), else zeros."""
-    left = width - c
-    deviation = load_narrow(x, at, left) - load_narrow(table, c, left)
-    value = fma(deviation, load_narrow(table, width + c, left), load_narrow(table, 2 * width + c, left))
-    return widen(select_positive(load_narrow(gy, at, left), value))
+def _let_through(gy, x, at, table, c, width, rectify, count):
+    """A float64 vector of gy; if ``rectify``, zeros where the normalized x is not positive (or NaN)."""
+    g = load_narrow(gy, at, count)
+    if rectify:
+        deviation = load_narrow(x, at, count) - load_narrow(table, c, count)
+        value = fma(deviation, load_narrow(table, width + c, count), load_narrow(table, 2 * width + c, count))
+        g = select_positive(g, value)
+    return widen(g)
 
 
 @kernel(reassociate=False)
