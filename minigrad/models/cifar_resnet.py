@@ -115,37 +115,37 @@ def _stage(in_planes: int, planes: int, blocks: int, stride: int, option: str) -
 # ---- the networks ------------------------------------------------------------------------------------------------------
 
 
-@register(paper=PAPER, input_shape=(3, 32, 32), parameters=175_258)
+@register(paper=PAPER, input_shape=(3, 32, 32), parameters=175_258, macs=26_657_408)
 def cifar_resnet14(num_classes: int = 10, in_channels: int = 3) -> CifarResNet:
     """ResNet with [2, 2, 2] blocks, projection shortcuts and the layers' own initialization: the small net of many lectures."""
     return CifarResNet((2, 2, 2), num_classes, in_channels, option="B", he_init=False)
 
 
-@register(paper=PAPER, input_shape=(3, 32, 32), parameters=269_722)
+@register(paper=PAPER, input_shape=(3, 32, 32), parameters=269_722, macs=40_551_040)
 def cifar_resnet20(num_classes: int = 10, in_channels: int = 3, option: str = "A") -> CifarResNet:
     """ResNet-20 for CIFAR: [3, 3, 3] blocks; published error on CIFAR-10 8.75 %."""
     return CifarResNet((3, 3, 3), num_classes, in_channels, option)
 
 
-@register(paper=PAPER, input_shape=(3, 32, 32), parameters=464_154)
+@register(paper=PAPER, input_shape=(3, 32, 32), parameters=464_154, macs=68_862_592)
 def cifar_resnet32(num_classes: int = 10, in_channels: int = 3, option: str = "A") -> CifarResNet:
     """ResNet-32 for CIFAR: [5, 5, 5] blocks; published error on CIFAR-10 7.51 %."""
     return CifarResNet((5, 5, 5), num_classes, in_channels, option)
 
 
-@register(paper=PAPER, input_shape=(3, 32, 32), parameters=658_586)
+@register(paper=PAPER, input_shape=(3, 32, 32), parameters=658_586, macs=97_174_144)
 def cifar_resnet44(num_classes: int = 10, in_channels: int = 3, option: str = "A") -> CifarResNet:
     """ResNet-44 for CIFAR: [7, 7, 7] blocks; published error on CIFAR-10 7.17 %."""
     return CifarResNet((7, 7, 7), num_classes, in_channels, option)
 
 
-@register(paper=PAPER, input_shape=(3, 32, 32), parameters=853_018)
+@register(paper=PAPER, input_shape=(3, 32, 32), parameters=853_018, macs=125_485_696)
 def cifar_resnet56(num_classes: int = 10, in_channels: int = 3, option: str = "A") -> CifarResNet:
     """ResNet-56 for CIFAR: [9, 9, 9] blocks; published error on CIFAR-10 6.97 %."""
     return CifarResNet((9, 9, 9), num_classes, in_channels, option)
 
 
-@register(paper=PAPER, input_shape=(3, 32, 32), parameters=1_727_962)
+@register(paper=PAPER, input_shape=(3, 32, 32), parameters=1_727_962, macs=252_887_680)
 def cifar_resnet110(num_classes: int = 10, in_channels: int = 3, option: str = "A") -> CifarResNet:
     """ResNet-110 for CIFAR: [18, 18, 18] blocks; published error on CIFAR-10 6.43 %."""
     return CifarResNet((18, 18, 18), num_classes, in_channels, option)

@@ -42,7 +42,7 @@ class LeNet5(nn.Module):
         return self.fc3(x)
 
 
-@register(paper=PAPER, input_shape=(1, 32, 32), parameters=61_706)
+@register(paper=PAPER, input_shape=(1, 32, 32), parameters=61_706, macs=416_520)
 def lenet5(num_classes: int = 10, in_channels: int = 1, input_size: int = 32) -> LeNet5:
     """LeNet-5 (modern form) for images of 32 x 32, or of 28 x 28 with ``input_size=28``."""
     return LeNet5(num_classes, in_channels, input_size)

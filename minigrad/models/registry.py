@@ -38,13 +38,18 @@ class Paper:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is known of one architecture. ``parameters`` is the published count with the default arguments."""
+    """What is known of one architecture.
+
+    With the default arguments it has ``parameters`` learned numbers, and takes ``macs`` multiply-accumulates (of convolutions
+    and matrix products) for one image of ``input_shape``: the published figures.
+    """
 
     name: str
     factory: Callable[..., Module]
     paper: Paper
     input_shape: tuple[int, int, int]  # (C, H, W) that the model was made for
     parameters: int
+    macs: int
 
     @property
     def year(self) -> int:
@@ -64,14 +69,14 @@ class ModelInfo:
 _MODELS: dict[str, ModelInfo] = {}
 
 
-def register(*, paper: Paper, input_shape: tuple[int, int, int], parameters: int) -> Callable:
-    """Decorator of a function that makes a model: adds it to the list under its own name."""
+def register(*, paper: Paper, input_shape: tuple[int, int, int], parameters: int, macs: int) -> Callable:
+    """Decorator of a function that makes a model: adds it to the list under its own name. The figures: see ``ModelInfo``."""
 
     def decorator(factory: Callable[..., Module]) -> Callable[..., Module]:
         name = factory.__name__
         if name in _MODELS:
             raise ValueError(f"a model {name!r} is registered already")
-        _MODELS[name] = ModelInfo(name, factory, paper, input_shape, parameters)
+        _MODELS[name] = ModelInfo(name, factory, paper, input_shape, parameters, macs)
         return factory
 
     return decorator

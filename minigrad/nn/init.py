@@ -6,7 +6,11 @@ so that a float32 and a float64 model start from the same numbers.
 
 from __future__ import annotations
 
+import functools
 import math
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -25,6 +29,7 @@ __all__ = [
     "normal_",
     "ones_",
     "orthogonal_",
+    "skipped",
     "trunc_normal_",
     "uniform_",
     "xavier_normal_",
@@ -40,9 +45,40 @@ def _fill(tensor: Tensor, values) -> Tensor:
     return tensor
 
 
+class _Skipping(threading.local):
+    depth = 0
+
+
+_skipping = _Skipping()
+
+
+@contextmanager
+def skipped() -> Iterator[None]:
+    """Inside, nothing is drawn at random: parameters hold whatever their memory held, until they are loaded.
+
+    Making a network of a hundred million parameters takes seconds otherwise. Constants (``ones_``, ``zeros_``) are still set.
+    """
+    _skipping.depth += 1
+    try:
+        yield
+    finally:
+        _skipping.depth -= 1
+
+
+def _random(function: Callable) -> Callable:
+    """Decorator of a function that fills a tensor with random numbers, unless that is ``skipped``."""
+
+    @functools.wraps(function)
+    def fill(tensor: Tensor, *args, **kwargs) -> Tensor:
+        return tensor if _skipping.depth else function(tensor, *args, **kwargs)
+
+    return fill
+
+
 # ---- plain distributions -----------------------------------------------------------------------------------------------
 
 
+@_random
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     """Numbers spread evenly between ``a`` and ``b``."""
     check_float(tensor, "tensor")
@@ -51,6 +87,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     return _fill(tensor, generator().uniform(a, b, tensor.shape))
 
 
+@_random
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Normally distributed numbers."""
     check_float(tensor, "tensor")
@@ -58,6 +95,7 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     return _fill(tensor, generator().normal(mean, std, tensor.shape))
 
 
+@_random
 def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
     """Normally distributed numbers; those outside ``a`` ... ``b`` (values, not multiples of ``std``) are drawn again."""
     check_float(tensor, "tensor")
@@ -202,6 +240,7 @@ def kaiming_normal_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinea
     return normal_(tensor, 0.0, _scaled(calculate_gain(nonlinearity, a), _fan(tensor, mode)))
 
 
+@_random
 def orthogonal_(tensor: Tensor, gain: float = 1) -> Tensor:
     """gain times a random matrix with orthonormal rows or columns, whichever are fewer (Saxe et al. 2013).
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import models, nn
+from minigrad import models
 from minigrad.nn import functional as F
+from minigrad.nn import init
+from tests.models.oracle import count
 
 COUNTS = {
     ("lenet5", ()): 61_706,
@@ -27,10 +29,7 @@ COUNTS = {
 }
 
 SMALL = [name for name in models.list() if models.info(name).parameters < 300_000]
-
-
-def count(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
+QUICK = [name for name in models.list() if models.info(name).macs < 400e6]
 
 
 @pytest.mark.parametrize(("name", "options"), COUNTS, ids=[f"{name}-{dict(options)}" for name, options in COUNTS])
@@ -44,13 +43,21 @@ def test_every_model_is_described(name):
     assert model.name == name
     assert getattr(models, name) is model.factory
     assert name in models.__all__
-    assert model.parameters == COUNTS[name, ()]
+    with init.skipped():
+        assert count(models.create(name)) == model.parameters
     assert 1980 < model.year < 2030
     assert model.description
     assert model.paper.url.startswith("https://")
     assert str(model.year) in str(model.paper)
     assert {"num_classes", "in_channels"} <= set(model.options)
     assert model.input_shape[0] == model.options["in_channels"]
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in models.list()])
+def test_multiply_accumulates_are_the_published_ones(name):
+    model = models.info(name)
+    with init.skipped():
+        assert mg.summary(models.create(name), model.input_shape).macs == model.macs
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -119,7 +126,7 @@ def test_names_and_options_that_do_not_exist():
     with pytest.raises(AttributeError, match=r"minigrad.models has no attribute 'create_model': did you mean 'create'\?"):
         models.create_model  # noqa: B018
     with pytest.raises(ValueError, match="a model 'lenet5' is registered already"):
-        models.register(paper=models.info("lenet5").paper, input_shape=(1, 32, 32), parameters=1)(models.lenet5)
+        models.register(paper=models.info("lenet5").paper, input_shape=(1, 32, 32), parameters=1, macs=1)(models.lenet5)
 
 
 def test_the_list_is_sorted_by_name_and_number():
