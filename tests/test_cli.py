@@ -300,7 +300,7 @@ def test_the_installed_command_is_this_one():
         ("summary lenet5 --image-size 0", "--image-size"),
         ("summary lenet5 --image-size 1 2 3", "--image-size takes one number, or height and width, got 3 numbers"),
         ("summary lenet5 --depth -1", "depth must be an integer of at least 0, got -1"),
-        ("summary lenet5 --num-classes 0", "out_features must be"),
+        ("summary lenet5 --num-classes 0", "num_classes must be an integer of at least 1, got 0"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )

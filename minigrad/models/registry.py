@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import builtins
 import inspect
+import os
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from minigrad._names import did_you_mean
-from minigrad.nn import Module
+from minigrad.nn import Module, init
+from minigrad.weights import load_weights
 
 __all__ = ["ModelInfo", "Paper", "create", "info", "list", "register"]
 
@@ -90,21 +93,38 @@ def list() -> builtins.list[str]:
 def info(name: str) -> ModelInfo:
     """What is known of the architecture ``name``. Raises ValueError with the nearest name if there is none."""
     if name not in _MODELS:
-        hint = did_you_mean(name, _MODELS) or f": the models are {', '.join(list())}"
+        hint = did_you_mean(name, _MODELS) or f": minigrad.models.list() gives the names of all {len(_MODELS)}"
         raise ValueError(f"there is no model {name!r}{hint}")
     return _MODELS[name]
 
 
-def create(name: str, num_classes: int | None = None, in_channels: int | None = None, **options) -> Module:
-    """A new model: ``create("cifar_resnet20", num_classes=100, option="B")``.
+def create(
+    name: str,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    weights: str | os.PathLike | None = None,
+    strict: bool = True,
+    **options,
+) -> Module:
+    """A new model: ``create("cifar_resnet20", num_classes=100, option="B")``, ``create("resnet50", weights="resnet50.pth")``.
 
-    ``num_classes`` and ``in_channels``: by default those that the model was made for; ``options``: further arguments of the
-    model's function. Raises ValueError for an unknown name or option, naming the nearest one.
+    ``num_classes`` and ``in_channels``: by default those that the model was made for; ``weights``: a file to load, of
+    minigrad, safetensors or PyTorch, and ``strict=False`` leaves out of it what does not fit, as a classifier for other classes
+    (see ``minigrad.weights.load_weights``); ``options``: further arguments of the model's function. Raises ValueError for an
+    unknown name or option, naming the nearest one, and what ``load_weights`` raises.
     """
     model = info(name)
     known = model.options
     for option in options:
         if option not in known:
             raise ValueError(f"{name} has no option {option!r}{did_you_mean(option, known)} (it has {', '.join(known)})")
+    for argument, value in (("num_classes", num_classes), ("in_channels", in_channels)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise ValueError(f"{argument} must be an integer of at least 1, got {value!r}")
     sizes = {"num_classes": num_classes, "in_channels": in_channels}
-    return model.factory(**{key: value for key, value in sizes.items() if value is not None}, **options)
+    given = {key: value for key, value in sizes.items() if value is not None}
+    with init.skipped() if weights is not None and strict else nullcontext():
+        made = model.factory(**given, **options)
+    if weights is not None:
+        load_weights(made, weights, strict)
+    return made

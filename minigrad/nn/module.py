@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -145,6 +146,12 @@ class Module(ModuleTree):
         entries = list(self._named_state())
         targets = {key: tensor for key, tensor, _ in entries}
         return _state.load(type(self).__name__, targets, {key for key, _, may in entries if may}, state_dict, strict)
+
+    def load(self, path: str | os.PathLike, strict: bool = True) -> Any:
+        """Load the weights of a file: minigrad's, safetensors, or PyTorch's; see ``minigrad.weights.load_weights``."""
+        from minigrad.weights import load_weights  # a floor above
+
+        return load_weights(self, path, strict)
 
     # ---- modes and conversions -----------------------------------------------------------------------------------------
 

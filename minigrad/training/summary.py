@@ -34,6 +34,8 @@ class Row:
     ``activation_bytes``  of all arrays made, without views
     ``field``             receptive field of the output; None if it does not depend on the input
     ``inner``             whether the rows of the next level are parts of this one, and hold its figures
+    ``path``              the module's path in the model ("layer1.0.conv1"), or its caller's and the op's name
+    ``settings``          what the module's printed form says of it, or the op's arguments that are not the usual ones
     """
 
     level: int
@@ -45,6 +47,8 @@ class Row:
     activation_bytes: int = 0
     field: Field | None = None
     inner: bool = False
+    path: str = ""
+    settings: str = ""
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,9 @@ class _Recorder:
     def on_begin(self, module: Module, args: tuple) -> None:
         parent = self.open[-1][0] if self.open else None
         name = next((key for key, child in parent.named_children() if child is module), "?") if parent is not None else "model"
+        above = self.open[-1][1].path if self.open else ""
         row = Row(len(self.open), name, type(module).__name__, inner=any(True for _ in module.children()))
+        row.path, row.settings = f"{above}.{name}".lstrip(".") if self.open else "", module.extra_repr()
         for p in module.parameters(recurse=False):
             if id(p) not in self.counted:
                 self.counted.add(id(p))
@@ -197,7 +203,7 @@ class _Recorder:
         outputs = _tensors(result if isinstance(result, tuple) else (result,))
         row = self.open[-1][1]
         if row.inner:
-            row = Row(len(self.open), name, "")
+            row = Row(len(self.open), name, "", path=f"{row.path}.{name}".lstrip("."), settings=_settings(function, arguments))
             self.rows.append(row)
         known = [(t, field) for t in tensors if (field := self.fields.get(id(t))) is not None]
         for y in outputs:
@@ -209,6 +215,17 @@ class _Recorder:
         if row.kind == "" and outputs:
             row.output, row.field = outputs[0].shape, self.fields[id(outputs[0])]
         row.macs += _macs(name, arguments, outputs)
+
+
+def _settings(function, arguments: dict[str, Any]) -> str:
+    """The arguments of an op that are neither tensors nor the usual ones."""
+    usual = {name: p.default for name, p in inspect.signature(function).parameters.items()}
+    told = (int, float, str, bool, tuple, list)
+    return ", ".join(
+        f"{name}={value!r}"
+        for name, value in arguments.items()
+        if isinstance(value, told) and not _tensors([value]) and not (value is usual[name] or value == usual[name])
+    )
 
 
 def _tensors(values: Any) -> list[Tensor]:
