@@ -15,7 +15,10 @@ from typing import Any, NoReturn
 __all__ = ["main"]
 
 # Options of ``train`` that decide what is computed: they are kept in the run and cannot be given again to continue it.
-RECIPE = ("data", "model", "epochs", "batch_size", "lr", "momentum", "weight_decay", "schedule", "augment", "image_size", "seed")
+RECIPE = (
+    *("data", "model", "epochs", "batch_size", "lr", "momentum", "weight_decay", "schedule", "augment", "image_size", "seed"),
+    *("weights", "freeze_until", "head_only", "train_images"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,6 +98,10 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--augment", action=argparse.BooleanOptionalAction, help="change the training images at random (default: yes)")
     add("--image-size", type=int, metavar="PIXELS", help="height and width, for --data folder")
     add("--seed", type=int, help="of weights, order and augmentation (default 0); the same seed gives the same bits")
+    add("--weights", metavar="FILE", help="begin with the weights of this file (minigrad's, safetensors, or PyTorch's)")
+    add("--freeze-until", metavar="MODULE", help="learn only what comes after this module of the model, as layer3")
+    add("--head-only", action="store_const", const=True, help="learn only the last layer, on features computed once")
+    add("--train-images", type=int, metavar="N", help="use only N training images, drawn by the seed")
     add("--device", help="cpu (default) or cuda")
     _add_machine(parser)
     add("--out", metavar="DIR", help="a new folder for this run (default: runs/DATA-MODEL-NUMBER)")
@@ -107,7 +114,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_eval(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_or_file", metavar="RUN", help="the folder of a run, or a file of weights that a run wrote")
+    runs = "the folder of a run, or a file of weights that a run wrote; of several runs the average"
+    parser.add_argument("runs", metavar="RUN", nargs="+", help=runs)
+    parser.add_argument("--views", choices=("one", "flip", "ten-crop"), default="one", help="of each image, to be averaged")
     parser.add_argument("--data-dir", metavar="DIR", help="the folder of data sets (default: that of the training)")
     _add_machine(parser)
     parser.set_defaults(run=_eval)
@@ -162,7 +171,7 @@ def _train(options: argparse.Namespace) -> None:
         print(f"{job.describe()}\nrun    {folder}", flush=True)
     with detect_anomaly() if options.detect_anomaly else nullcontext():
         history = fit(
-            job.model,
+            job.learner,
             job.train_loader,
             job.test_loader,
             job.optimizer,
@@ -212,14 +221,44 @@ def _report(history: Any, job: Any, folder: Path) -> None:
 
 
 def _eval(options: argparse.Namespace) -> None:
-    from minigrad.training import evaluate
+    from minigrad.training.ensemble import average_metrics, probabilities
+
+    _set_threads(options.threads)
+    jobs = [_trained(Path(run), options) for run in options.runs]
+    first = jobs[0]
+    for job, run in zip(jobs[1:], options.runs[1:], strict=True):
+        if (job.options.data, job.classes) != (first.options.data, first.classes):
+            raise ValueError(
+                f"{run} has learned {job.options.data}, {options.runs[0]} {first.options.data}: an average needs one"
+            )
+    found = [probabilities(job.model, job.test_loader, options.views) for job in jobs]
+    if len(jobs) > 1:
+        for job, run, opinion in zip(jobs, options.runs, found, strict=True):
+            print(f"{run}  {job.options.model}  {average_metrics([opinion[0]], opinion[1]).top1:.2%}")
+    metrics = average_metrics([p for p, _ in found], found[0][1])
+    models = " + ".join(dict.fromkeys(job.options.model for job in jobs)) if len(jobs) > 1 else first.options.model
+    which = f"{len(jobs)} models averaged" if len(jobs) > 1 else f"weights {_weights_of(Path(options.runs[0]))}"
+    views = "" if options.views == "one" else f", views: {options.views}"
+    print(f"{models} on the {metrics.n:,} test images of {first.options.data}, {which}{views}")
+    print(f"loss   {metrics.loss:.4f}\ntop-1  {metrics.top1:.2%}")
+    if len(first.classes) > 5:
+        print(f"top-5  {metrics.top5:.2%}")
+    print(_confusion_text(metrics, first.classes))
+
+
+def _weights_of(path: Path) -> Path:
+    """The file of weights of a run's folder, or the file itself."""
+    if not path.is_dir():
+        return path
+    return next((p for p in (path / "best.safetensors", path / "last.safetensors") if p.is_file()), path / "best.safetensors")
+
+
+def _trained(path: Path, options: argparse.Namespace) -> Any:
+    """The job of a run or of a file that a run wrote, with the weights that it learned."""
     from minigrad.training.job import Job
     from minigrad.weights import CheckpointError, load, read_metadata
 
-    _set_threads(options.threads)
-    path = Path(options.run_or_file)
-    if path.is_dir():
-        path = next((p for p in (path / "best.safetensors", path / "last.safetensors") if p.is_file()), path / "best.safetensors")
+    path = _weights_of(path)
     state = load(path)
     config = read_metadata(path).get("config", {})
     changes = {} if options.data_dir is None else {"data_dir": options.data_dir}
@@ -230,12 +269,7 @@ def _eval(options: argparse.Namespace) -> None:
     if "model" in state and "optimizer" in state:  # a checkpoint of a whole run
         state = state["model"]
     job.model.load_state_dict(state)
-    metrics = evaluate(job.model, job.test_loader)
-    print(f"{job.options.model} on the {metrics.n:,} test images of {job.options.data}, weights {path}")
-    print(f"loss   {metrics.loss:.4f}\ntop-1  {metrics.top1:.2%}")
-    if len(job.classes) > 5:
-        print(f"top-5  {metrics.top5:.2%}")
-    print(_confusion_text(metrics, job.classes))
+    return job
 
 
 def _confusion_text(metrics: Any, classes: Sequence[str]) -> str:
