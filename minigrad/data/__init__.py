@@ -5,12 +5,16 @@
 
 from minigrad.data import transforms
 from minigrad.data.cifar import CIFAR10, CIFAR100
+from minigrad.data.color import ColorJitter, PCALighting
+from minigrad.data.crops import CenterCrop, FiveCrop, RandomResizedCrop, Resize, TenCrop
 from minigrad.data.dataset import Dataset, Subset, TensorDataset, collate, random_split
 from minigrad.data.digits import Digits
+from minigrad.data.elastic import ElasticDeformation, GridDeformation, border_weights
 from minigrad.data.files import DataError, MissingDataError
 from minigrad.data.folder import ImageFolder
 from minigrad.data.images import ImageDataset, channel_statistics, mean_image
 from minigrad.data.loader import DataLoader
+from minigrad.data.mixing import CutMix, Mixup
 from minigrad.data.mnist import KMNIST, MNIST, FashionMNIST
 from minigrad.data.registry import create, is_available
 from minigrad.data.registry import list_names as list
@@ -38,6 +42,18 @@ __all__ = [
     "channel_statistics",
     "mean_image",
     "transforms",
+    "Resize",
+    "CenterCrop",
+    "RandomResizedCrop",
+    "FiveCrop",
+    "TenCrop",
+    "ColorJitter",
+    "PCALighting",
+    "ElasticDeformation",
+    "GridDeformation",
+    "border_weights",
+    "Mixup",
+    "CutMix",
     "DataLoader",
     "DataError",
     "MissingDataError",

@@ -43,6 +43,15 @@ def nested(library, optimizer):
     return library.SequentialLR(optimizer, [inner, library.ExponentialLR(optimizer, 0.97)], milestones=[40])
 
 
+def chained(library, optimizer):
+    parts = [
+        library.ConstantLR(optimizer, factor=0.1, total_iters=20),
+        library.ExponentialLR(optimizer, gamma=0.95),
+        library.StepLR(optimizer, 30, 0.5),
+    ]
+    return library.ChainedScheduler(parts, optimizer)
+
+
 # name -> how to make it, from the library's module and an optimizer
 SCHEDULES = {
     "StepLR": lambda s, o: s.StepLR(o, 7, 0.5),
@@ -57,6 +66,8 @@ SCHEDULES = {
     "CosineAnnealingWarmRestarts, equal": lambda s, o: s.CosineAnnealingWarmRestarts(o, T_0=7),
     "LinearLR": lambda s, o: s.LinearLR(o),
     "LinearLR down": lambda s, o: s.LinearLR(o, start_factor=1.0, end_factor=0.1, total_iters=90),
+    "PolynomialLR": lambda s, o: s.PolynomialLR(o, total_iters=100, power=0.9),
+    "PolynomialLR, a line": lambda s, o: s.PolynomialLR(o),
     "ConstantLR": lambda s, o: s.ConstantLR(o, factor=0.25, total_iters=12),
     "LambdaLR": lambda s, o: s.LambdaLR(o, lambda epoch: 0.9**epoch),
     "LambdaLR for each group": lambda s, o: s.LambdaLR(o, [lambda epoch: 1 / (1 + epoch), Doubling()]),
@@ -67,6 +78,8 @@ SCHEDULES = {
     "OneCycleLR from the top": lambda s, o: s.OneCycleLR(o, 0.5, STEPS, pct_start=0.0, base_momentum=[0.8, 0.7]),
     "SequentialLR": sequence,
     "SequentialLR, nested": nested,
+    "ChainedScheduler": chained,
+    "ChainedScheduler of one": lambda s, o: s.ChainedScheduler([s.LinearLR(o)]),
 }
 
 
@@ -161,6 +174,8 @@ CLOSED = {
     "LinearLR down": 0.1 * (1 - 0.9 * np.minimum(e, 90) / 90),
     "ConstantLR": 0.1 * np.where(e < 12, 0.25, 1),
     "LambdaLR": 0.1 * 0.9**e,
+    "PolynomialLR": 0.1 * np.maximum(1 - e / 100, 0) ** 0.9,
+    "ChainedScheduler": 0.1 * np.where(e < 20, 0.1, 1) * 0.95**e * 0.5 ** (e // 30),
     "CosineAnnealingWarmRestarts, equal": 0.1 * (1 + np.cos(np.pi * (e % 7) / 7)) / 2,
 }
 
@@ -168,6 +183,18 @@ CLOSED = {
 @pytest.mark.parametrize("name", CLOSED)
 def test_closed_form(name):
     np.testing.assert_allclose(rates(SCHEDULES[name](ours, two_groups())), CLOSED[name], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_chain_in_a_sequence(place):
+    """PyTorch takes the first step of a chain twice there, and refuses one in a later place."""
+    optimizer = two_groups()
+    parts = [chained(ours, optimizer), ours.LinearLR(optimizer, 0.1, total_iters=8)]
+    parts = parts if place == 0 else parts[::-1]
+    lr = rates(ours.SequentialLR(optimizer, parts, milestones=[8 + 60 * (place == 0)]), 60)
+    expected = CLOSED["ChainedScheduler"]
+    line = 0.1 * (0.1 + 0.9 * e[:8] / 8)
+    np.testing.assert_allclose(lr, expected[:60] if place == 0 else [*line, *expected[:52]], rtol=1e-12)
 
 
 def test_one_cycle_goes_up_and_down_while_the_momentum_mirrors_it():
@@ -264,6 +291,18 @@ BAD = {
         TypeError,
         "must be a schedule of the epoch",
     ),
+    "empty chain": (lambda o: ours.ChainedScheduler([]), ValueError, "schedulers is empty"),
+    "plateau in a chain": (
+        lambda o: ours.ChainedScheduler([ours.StepLR(o, 1), ours.ReduceLROnPlateau(o)]),
+        TypeError,
+        r"schedulers\[1\] must be a schedule of the epoch",
+    ),
+    "chain of two optimizers": (
+        lambda o: ours.ChainedScheduler([ours.StepLR(o, 1), ours.StepLR(two_groups(), 1)]),
+        ValueError,
+        "another optimizer",
+    ),
+    "power": (lambda o: ours.PolynomialLR(o, 5, -1), ValueError, "power must be at least 0"),
     "another optimizer": (lambda o: ours.SequentialLR(o, [ours.StepLR(two_groups(), 1)], []), ValueError, "another optimizer"),
     "another state": (
         lambda o: ours.StepLR(o, 1).load_state_dict(ours.ExponentialLR(o, 1).state_dict()),
