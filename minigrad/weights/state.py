@@ -10,6 +10,7 @@ import numpy as np
 
 from minigrad.tensor import Tensor
 from minigrad.weights.tensor_file import CheckpointError, read, write
+from minigrad.weights.torch_file import is_torch_file, load_torch_file
 
 __all__ = ["load", "save"]
 
@@ -29,10 +30,13 @@ def save(state: Any, path: str | os.PathLike, metadata: dict[str, Any] | None = 
 
 
 def load(path: str | os.PathLike) -> Any:
-    """What ``save`` wrote, with Tensors for the arrays; of another program's safetensors file a dictionary of Tensors.
+    """What ``save`` wrote, with Tensors for the arrays; of another program's safetensors file a dictionary of Tensors;
+    of a file of ``torch.save`` what ``load_torch_file`` gives. What a file is shows in its content: its name does not matter.
 
-    Raises FileNotFoundError, or CheckpointError for a truncated, damaged or foreign file.
+    Raises FileNotFoundError, or CheckpointError for a truncated, damaged or foreign file. No file can run code.
     """
+    if is_torch_file(path):
+        return load_torch_file(path)
     arrays, document = read(path)
     if document is None or "structure" not in document:
         return {name: Tensor(array) for name, array in arrays.items()}

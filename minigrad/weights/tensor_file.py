@@ -44,6 +44,7 @@ def save_file(tensors: Mapping[str, Any], path: str | os.PathLike, metadata: dic
 def load_file(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """The arrays of a safetensors file by name, minigrad's own or another program's.
 
+    bfloat16, which NumPy lacks, becomes float32, which holds every bfloat16 exactly.
     A file that minigrad wrote is compared with its checksum. Raises FileNotFoundError or CheckpointError.
     """
     return read(path)[0]
@@ -73,6 +74,9 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]
         arrays = {}
         for name in file.keys():  # noqa: SIM118 (not a dictionary)
             kind = file.get_slice(name).get_dtype()
+            if kind == "BF16":
+                arrays[name] = _read_bfloat16(path, name)
+                continue
             if kind not in DTYPES:
                 raise CheckpointError(f"{path}: array {name!r} has the element type {kind}, which NumPy does not have")
             arrays[name] = file.get_tensor(name)
@@ -81,6 +85,17 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]
         if _checksum(document, arrays) != expected:
             raise CheckpointError(f"{path} is damaged: its content does not match its checksum; use another copy")
     return arrays, document
+
+
+def _read_bfloat16(path: str | os.PathLike, name: str) -> np.ndarray:
+    """An array of bfloat16 as float32: its two bytes are the upper half of the four. The file's header was verified before."""
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(size))[name]
+        begin, end = entry["data_offsets"]
+        file.seek(8 + size + begin)
+        halves = np.frombuffer(file.read(end - begin), "<u2")
+    return (halves.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
 
 
 def _writable(name: str, value: Any) -> np.ndarray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -260,3 +262,19 @@ def test_old_densenet_files(tmp_path):
         model.state_dict()["features.denseblock1.denselayer1.conv1.weight"].numpy(),
         network.state_dict()["features.denseblock1.denselayer1.conv1.weight"].numpy(),
     )
+
+
+# ---- the real thing ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif("MINIGRAD_TEST_DATA" not in os.environ, reason="MINIGRAD_TEST_DATA names no folder of real data")
+def test_the_published_resnet20_recognizes_what_it_recognizes_in_pytorch():
+    """932 of 1,017 test images of CIFAR-10, from PyTorch's file of 2018: a legacy stream whose keys begin with "module."."""
+    folder = Path(os.environ["MINIGRAD_TEST_DATA"])
+    model = models.create("cifar_resnet20", weights=folder / "weights" / "resnet20-12fca82f.th")
+    official = np.load(folder / "cifar10" / "cifar10-official-head.npz")
+    mean, std = (np.array(v, np.float32)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    images = (official["test_images"].astype(np.float32) / 255 - mean) / std
+    with mg.no_grad():
+        found = model.eval()(mg.tensor(images)).numpy().argmax(1)
+    assert (found == official["test_labels"]).sum() == 932

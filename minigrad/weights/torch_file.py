@@ -1,0 +1,531 @@
+"""Files of ``torch.save`` without PyTorch: reading all three kinds, writing the one of today.
+
+========  ===========  ======================================================================================================
+kind      PyTorch      content
+========  ===========  ======================================================================================================
+zip       since 1.6    FOLDER/data.pkl, the pickle of the object; FOLDER/data/KEY, the bytes of each storage; FOLDER/byteorder
+stream    0.1.10-1.5   pickles of a magic number, a version, facts of the machine, the object, the storages' keys; then each
+                       storage: its number of elements (8 bytes) and its elements, little-endian
+tar       before       members "storages", "tensors" (shapes and strides) and "pickle" (the object)
+========  ===========  ======================================================================================================
+
+A tensor in the pickle is a view (offset, shape, strides) of a storage that it may share with others. NumPy has no bfloat16:
+such storages become float32, which holds every bfloat16 exactly. Nothing in a file is run: see ``minigrad.weights.pickles``.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from minigrad.device import to_numpy
+from minigrad.tensor import Tensor
+from minigrad.weights import pickles
+from minigrad.weights.atomic import write_atomically
+from minigrad.weights.pickles import ELEMENTS, Source, Storage, View
+from minigrad.weights.tensor_file import CheckpointError
+
+__all__ = ["is_torch_file", "load_torch_file", "save_torch_file"]
+
+MAGIC = 0x1950A86A20F9469CFC6C
+ZIP_START = b"PK\x03\x04"
+MAX_DEPTH = 100  # of dictionaries and lists in one another
+SPARE = 64 << 20  # bytes that a small file may take more in memory than on the disk
+CHUNK = 4 << 20
+
+
+def load_torch_file(path: str | os.PathLike) -> Any:
+    """The object that ``torch.save`` wrote to ``path``, whatever its kind and its name: dictionaries, lists, numbers, texts,
+    and a Tensor for each tensor.
+
+    Tensors that shared memory share it again; strides are kept; bfloat16 becomes float32, float16 stays. Parameters require
+    gradients. Where a tensor was (a GPU) does not matter. A torch.dtype becomes a NumPy dtype, a torch.device a text, a
+    torch.Size a tuple, an OrderedDict or Counter a dictionary; NumPy arrays stay such.
+
+    Raises FileNotFoundError, or CheckpointError for what is damaged, or asks for code to be run (such as a whole model: no
+    file can make this function run anything, and there is no way to let it).
+    """
+    path = os.fspath(path)
+    if not Path(path).exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path} is not a file")
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            reader = _reader(file.read(512))
+            if reader is None:
+                raise CheckpointError("it is neither a zip archive nor a stream nor a tar archive as torch.save wrote them")
+            file.seek(0)
+            value, order = reader(file, size)
+            return _Maker(order, size).plain(value)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path} cannot be read as a PyTorch file: {error}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def is_torch_file(path: str | os.PathLike) -> bool:
+    """Whether the file begins as those of ``torch.save`` do; its name does not matter."""
+    try:
+        with open(path, "rb") as file:
+            return _reader(file.read(512)) is not None
+    except OSError:
+        return False
+
+
+def _reader(head: bytes) -> Callable[[BinaryIO, int], tuple[Any, str]] | None:
+    """Who reads a file that begins so: a function of the file and its size that gives the object and the byte order."""
+    if head.startswith(ZIP_START):
+        return _read_zip
+    if head.startswith(b"\x80") and b"\x8a\x0a" + MAGIC.to_bytes(10, "little") in head[:32]:
+        return _read_stream
+    if head[257:262] == b"ustar":
+        return _read_tar
+    return None
+
+
+# ---- the zip archive -----------------------------------------------------------------------------------------------------
+
+
+def _read_zip(file: BinaryIO, size: int) -> tuple[Any, str]:
+    archive = _Archive(file, size)
+    pickled = [name for name in archive.entries if name.endswith("/data.pkl") and name.count("/") == 1]
+    if len(pickled) != 1:
+        raise CheckpointError("the zip archive holds no single FOLDER/data.pkl")
+    folder = pickled[0].removesuffix("data.pkl")
+    if folder + "constants.pkl" in archive.entries:
+        raise CheckpointError("it is a TorchScript archive, which holds code; save the state_dict() of the model")
+    order = "little"
+    if folder + "byteorder" in archive.entries:
+        order = archive.bytes(folder + "byteorder", limit=16).decode("ascii", "replace")
+        if order not in ("little", "big"):
+            raise CheckpointError(f"its byte order is {order!r}")
+    storages: dict[str, Storage] = {}
+
+    def storage(identity: Any) -> Storage:
+        key, dtype, numel = _storage_identity(identity, 5)
+        known = _known(storages, key, dtype, numel)
+        name = f"{folder}data/{key}"
+        if name not in archive.entries:
+            raise CheckpointError(f"its storage {name} is missing")
+        stored = archive.entries[name].file_size
+        if stored != known.nbytes:
+            raise CheckpointError(f"its storage {name} has {stored} bytes instead of {known.nbytes}")
+        return known
+
+    content = archive.bytes(pickled[0])
+    source = Source(io.BytesIO(content), len(content))
+    value = pickles.load(source, storage)
+    if source.left:
+        raise CheckpointError(f"{source.left} bytes follow its pickle")
+    for key, known in storages.items():
+        known.content = archive.array(f"{folder}data/{key}")
+    return value, order
+
+
+class _Archive:
+    """A zip archive whose sizes were compared with the file's before anything is read, with errors that are CheckpointErrors."""
+
+    def __init__(self, file: BinaryIO, size: int):
+        try:
+            self.zip = zipfile.ZipFile(file)
+            infos = self.zip.infolist()
+        except _ZIP_ERRORS as error:
+            raise CheckpointError(_truncated(error)) from None
+        self.entries = {info.filename: info for info in infos}
+        if len(self.entries) != len(infos):
+            raise CheckpointError("the zip archive holds two entries of the same name")
+        for info in infos:
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
+                raise CheckpointError(f"the zip entry {info.filename[:80]!r} is encrypted or compressed in an unknown way")
+            if info.compress_type == zipfile.ZIP_STORED and info.file_size != info.compress_size:
+                raise CheckpointError(f"the zip entry {info.filename[:80]!r} has two different sizes")
+        packed, unpacked = sum(info.compress_size for info in infos), sum(info.file_size for info in infos)
+        if packed > size:
+            raise CheckpointError(
+                f"its zip entries claim {packed} bytes, the file has {size}: truncated, damaged, or of another kind"
+            )
+        if unpacked > 8 * size + SPARE:
+            raise CheckpointError(f"its zip entries claim to expand to {unpacked} bytes, far more than the file's {size}")
+
+    def array(self, name: str) -> np.ndarray:
+        """The bytes of an entry, in memory of their own."""
+        info = self.entries[name]
+        array = np.empty(info.file_size, np.uint8)
+        done = 0
+        try:
+            with self.zip.open(info) as entry:
+                while chunk := entry.read(CHUNK):  # the last read compares the checksum
+                    if done + len(chunk) > len(array):
+                        raise CheckpointError(f"the zip entry {name[:80]!r} is longer than it says")
+                    array[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
+                    done += len(chunk)
+        except _ZIP_ERRORS as error:
+            raise CheckpointError(_truncated(error)) from None
+        if done < len(array):
+            raise CheckpointError(f"the zip entry {name[:80]!r} is shorter than it says")
+        return array
+
+    def bytes(self, name: str, limit: int | None = None) -> bytes:
+        if limit is not None and self.entries[name].file_size > limit:
+            raise CheckpointError(f"the zip entry {name[:80]!r} is too long")
+        return self.array(name).tobytes()
+
+
+# What zipfile raises for archives that are damaged or use features that it lacks.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    OverflowError,
+    IndexError,
+    KeyError,
+    struct.error,
+)
+
+
+def _truncated(error: Exception) -> str:
+    return f"the zip archive is not whole ({error}): truncated, damaged, or of another kind"
+
+
+# ---- the stream ----------------------------------------------------------------------------------------------------------
+
+
+def _read_stream(file: BinaryIO, size: int) -> tuple[Any, str]:
+    source = Source(file, size)
+    storages: dict[str, Storage] = {}
+
+    def storage(identity: Any) -> Storage:
+        key, dtype, numel = _storage_identity(identity, 6)
+        return _part(_known(storages, key, dtype, numel), identity[5])
+
+    magic, version, facts = (pickles.load(source) for _ in range(3))
+    if magic != MAGIC or version != 1001 or type(facts) is not dict:
+        raise CheckpointError(f"it does not begin as a stream of version 1001 does (but with {pickles.short(version)})")
+    value = pickles.load(source, storage)
+    keys = pickles.load(source)
+    if type(keys) is not list or any(type(key) is not str for key in keys) or sorted(keys) != sorted(storages):
+        raise CheckpointError("its list of storages does not fit its tensors")
+    for key in keys:
+        _fill(storages[key], source)
+    if source.left:
+        raise CheckpointError(f"{source.left} bytes follow its last storage")
+    return value, "little"  # storages are so whatever the machine was
+
+
+def _part(storage: Storage, place: Any) -> Storage:
+    """Files of before 2018 name parts of storages: (name, offset, number of elements)."""
+    if place is None:
+        return storage
+    if type(place) is not tuple or len(place) != 3:
+        raise CheckpointError(f"a part of a storage is {pickles.short(place)}")
+    return storage.part(place[1], place[2])
+
+
+def _fill(storage: Storage, source: Source) -> None:
+    """Read the number of elements, which must be the announced one, and the elements."""
+    numel = source.integer(8, signed=True)
+    if numel != storage.numel:
+        raise CheckpointError(f"a storage has {numel} elements instead of {storage.numel}")
+    storage.content = _take(source, storage.nbytes)
+
+
+def _take(source: Source, n: int) -> np.ndarray:
+    if n > source.left:
+        raise CheckpointError(f"it ends too early: {n} more bytes are announced, {source.left} are left")
+    array = np.empty(n, np.uint8)
+    if source.file.readinto(memoryview(array)) != n:
+        raise CheckpointError("it ends too early")
+    source.left -= n
+    return array
+
+
+# ---- the tar archive -----------------------------------------------------------------------------------------------------
+
+
+def _read_tar(file: BinaryIO, size: int) -> tuple[Any, str]:
+    members = _tar_members(file, size)
+    missing = [name for name in ("storages", "tensors", "pickle") if name not in members]
+    if missing:
+        raise CheckpointError(f"the tar archive has no member {missing[0]!r}")
+    made: dict[int, Storage | View] = {}
+
+    source = _member(file, members["storages"])
+    for _ in range(_count(pickles.load(source))):
+        key, _, kind = _tuple_of(pickles.load(source), 3)
+        dtype = _element(kind, "Storage")
+        made[_key(key)] = storage = Storage(dtype, source.integer(8, signed=True))
+        storage.content = _take(source, storage.nbytes)
+    views = pickles.load(source)
+    for view in views if type(views) is list else _tuple_of(views, 0):
+        target, root, offset, numel = _tuple_of(view, 4)
+        made[_key(target)] = _storage(made, root).part(offset, numel)
+
+    source = _member(file, members["tensors"])
+    for _ in range(_count(pickles.load(source))):
+        key, storage, _ = _tuple_of(pickles.load(source), 3)
+        dims = source.integer(4)
+        source.read(4)  # what was once the other half of the number of dimensions
+        if dims > pickles.MAX_DIMS:
+            raise CheckpointError(f"a tensor has {dims} dimensions")
+        shape, strides = (tuple(source.integer(8, signed=True) for _ in range(dims)) for _ in range(2))
+        made[_key(key)] = View(_storage(made, storage), source.integer(8, signed=True), shape, strides)
+
+    def outside(identity: Any) -> Storage | View:
+        found = made.get(_key(identity))
+        if found is None:
+            raise CheckpointError(f"its pickle names {pickles.short(identity)}, which the archive does not hold")
+        return found
+
+    return pickles.load(_member(file, members["pickle"]), outside), "little"
+
+
+def _tar_members(file: BinaryIO, size: int) -> dict[str, tuple[int, int]]:
+    """Name -> (where it begins, its size) of the ordinary files in the archive."""
+    members: dict[str, tuple[int, int]] = {}
+    position = 0
+    while position + 512 <= size:
+        file.seek(position)
+        head = file.read(512)
+        if not any(head):
+            break
+        if len(members) >= 100:
+            raise CheckpointError("the tar archive has more members than a PyTorch file")
+        try:
+            length, checksum = (int(field.strip(b" \0") or b"0", 8) for field in (head[124:136], head[148:156]))
+        except ValueError:
+            raise CheckpointError("a header of the tar archive is damaged") from None
+        if checksum != sum(head[:148] + b" " * 8 + head[156:]) or not 0 <= length <= size - position - 512:
+            raise CheckpointError("a header of the tar archive is damaged, or the archive is truncated")
+        if head[156:157] in (b"0", b"\0"):
+            name = head[:100].rstrip(b"\0").decode("utf-8", "replace").removeprefix("./")
+            if name in members:
+                raise CheckpointError(f"the tar archive holds two members {name[:80]!r}")
+            members[name] = position + 512, length
+        position += 512 + -(-length // 512) * 512
+    return members
+
+
+def _member(file: BinaryIO, place: tuple[int, int]) -> Source:
+    file.seek(place[0])
+    return Source(file, place[1])
+
+
+def _count(value: Any) -> int:
+    return pickles.check_size(value, "the number of storages or tensors")
+
+
+def _tuple_of(value: Any, n: int) -> tuple:
+    if type(value) not in (tuple, list) or len(value) != n:
+        raise CheckpointError(f"the tar archive has {pickles.short(value)} where {n} values belong")
+    return tuple(value)
+
+
+def _key(value: Any) -> int:
+    """The number by which a storage or tensor is called, perhaps as a text."""
+    if type(value) in (str, bytes) and len(value) <= 20 and value.isdigit() and value.isascii():
+        value = int(value)
+    if type(value) is not int or not 0 <= value < 1 << 64:
+        raise CheckpointError(f"a storage or tensor is called {pickles.short(value)}")
+    return value
+
+
+def _storage(made: Mapping[int, Storage | View], key: Any) -> Any:
+    found = made.get(_key(key))
+    if type(found) is not Storage:
+        raise CheckpointError(f"the tar archive has no storage {pickles.short(key)}")
+    return found
+
+
+# ---- storages and tensors ------------------------------------------------------------------------------------------------
+
+
+def _storage_identity(identity: Any, n: int) -> tuple[str, str, Any]:
+    """(key, element type, number of elements) of ("storage", class, key, place, number of elements, ...)."""
+    if type(identity) is not tuple or len(identity) != n or identity[0] not in ("storage", b"storage"):
+        raise CheckpointError(f"its pickle refers to {pickles.short(identity)}, which is no storage")
+    return pickles.text(identity[2]), _element(identity[1], "Storage"), identity[4]
+
+
+def _element(kind: Any, ending: str) -> str:
+    if type(kind) is not pickles.Global or kind.value is None or not kind.name.endswith(ending):
+        raise CheckpointError(f"a storage is of the class {pickles.short(kind)}")
+    return kind.value
+
+
+def _known(storages: dict[str, Storage], key: str, dtype: str, numel: Any) -> Storage:
+    """The storage ``key``, new or as it was announced before."""
+    known = storages.get(key)
+    if known is None:
+        known = storages[key] = Storage(dtype, numel)
+    if (known.dtype, known.numel) != (dtype, numel):
+        raise CheckpointError(
+            f"its storage {key!r} has {known.numel} elements of {known.dtype}, and {pickles.short(numel)} of {dtype}"
+        )
+    return known
+
+
+class _Maker:
+    """Makes what a pickle described into what is given back: Tensors for views, and new dictionaries, lists and tuples."""
+
+    def __init__(self, order: str, size: int):
+        self.order = order
+        self.values = 1_000_000 + size // 8  # a list that holds another twice, and so on, has few parts and huge content
+        self.spare = SPARE
+        self.flat: dict[tuple[int, str], tuple[np.ndarray, list]] = {}
+
+    def plain(self, value: Any, depth: int = 0) -> Any:
+        kind = type(value)
+        self.values -= 1
+        if self.values < 0 or depth > MAX_DEPTH:
+            raise CheckpointError("its lists and dictionaries hold one another too often or too deep")
+        if kind in (str, int, float, bool, bytes, type(None)):
+            return value
+        if kind is dict:
+            return {key: self.plain(v, depth + 1) for key, v in value.items()}
+        if kind is list:
+            return [self.plain(v, depth + 1) for v in value]
+        if kind is tuple:
+            return tuple([self.plain(v, depth + 1) for v in value])
+        if kind is View:
+            return self.tensor(value)
+        if kind is Storage:  # saved for itself
+            return self.tensor(View(value, 0, (value.numel,), (1,)))
+        if kind is pickles.NumPyArray and value.array is not None:
+            return value.array
+        if kind is pickles.Global and value.name.startswith("torch.") and value.name[6:] in ELEMENTS:
+            return pickles.value_of_dtype(value.value)
+        raise CheckpointError(f"its pickle gives {pickles.short(value)} where a value belongs")
+
+    def tensor(self, view: View) -> Tensor:
+        """The same Tensor each time that the same view comes up."""
+        if view.made is None:
+            flat, version = self.elements(view.storage, view.dtype)
+            start = view.offset + view.storage.start // ELEMENTS[view.dtype][0]
+            array = self.strided(flat, start, view.size, view.stride)
+            view.made = Tensor(array, requires_grad=view.requires_grad and array.dtype.kind == "f")
+            if array.base is not None:
+                view.made.version = version  # tensors of the same memory notice one another's changes
+        return view.made
+
+    def strided(self, flat: np.ndarray, start: int, size: tuple[int, ...], stride: tuple[int, ...]) -> np.ndarray:
+        if 0 in size:
+            return np.empty(size, flat.dtype)
+        item = flat.itemsize
+        view = np.lib.stride_tricks.as_strided(flat[start:], size, [s * item for s in stride])
+        reach = 0
+        for s, n in sorted(zip(stride, size, strict=True)):
+            if n > 1 and s <= reach:  # elements are named twice, as expand() does: each gets a place of its own
+                self.spare -= prod(size) * item
+                if self.spare < 0:
+                    raise CheckpointError(f"a tensor of shape {pickles.short(size)} repeats few elements too often")
+                return np.array(view)
+            reach += (n - 1) * s
+        return view
+
+    def elements(self, storage: Storage, dtype: str) -> tuple[np.ndarray, list]:
+        """All elements of a storage (or of that which it is a part of) as one array, made once; and its count of changes."""
+        storage = storage.root or storage
+        key = id(storage), dtype
+        if key not in self.flat:
+            self.flat[key] = _elements(storage.content, dtype, self.order), [0]
+        return self.flat[key]
+
+
+def _elements(content: np.ndarray, dtype: str, order: str) -> np.ndarray:
+    """Bytes as an array of the machine's byte order."""
+    if dtype == "bool":
+        return content != 0  # a byte that is neither 0 nor 1 would be no boolean for NumPy
+    code = np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder("<" if order == "little" else ">")
+    array = content[: len(content) // code.itemsize * code.itemsize].view(code)
+    array = array.astype(code.newbyteorder("="), copy=False)
+    return (array.astype(np.uint32) << 16).view(np.float32) if dtype == "bfloat16" else array
+
+
+# ---- writing -------------------------------------------------------------------------------------------------------------
+
+
+def save_torch_file(state: Any, path: str | os.PathLike) -> None:
+    """Write a state dict, or nested dictionaries, lists and tuples of tensors, numbers, texts and None, for PyTorch.
+
+    ``torch.load(path)`` reads the file (a zip archive), also with ``weights_only=True``. The old file, if any, is replaced in
+    one step. Every tensor is written in C order; a tensor that appears twice is stored once and stays one.
+
+    Raises TypeError, which names the place, for anything else; OSError (the old file is unchanged) if writing fails.
+    """
+    arrays: list[tuple[Any, np.ndarray]] = []
+    content = pickles.dump(_prepare(state, "", arrays, {}))
+    entries = {"data.pkl": content, "byteorder": b"little"}
+    for i, (_, array) in enumerate(arrays):
+        entries[f"data/{i}"] = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+    entries["version"] = b"3\n"
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in entries.items():
+            archive.writestr(zipfile.ZipInfo(f"archive/{name}"), data)  # dated 1980: the same content gives the same bytes
+    write_atomically(path, buffer.getvalue())
+
+
+def _prepare(value: Any, place: str, arrays: list[tuple[Any, np.ndarray]], known: dict[tuple, int], depth: int = 0) -> Any:
+    """``value`` of plain dictionaries, lists, tuples and values, its tensors moved into ``arrays`` and replaced by Views."""
+    here = place or "the top"
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return _plain(value, here)
+    if isinstance(value, np.generic):
+        return _plain(value.item(), here)
+    if isinstance(value, Tensor) or (hasattr(value, "dtype") and hasattr(value, "strides")):
+        return _view(value, here, arrays, known)
+    if depth == MAX_DEPTH:
+        raise TypeError(f"save_torch_file: more than {MAX_DEPTH} dictionaries and lists in one another")
+    inner = place + "." if place else ""
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, (str, int)) or isinstance(key, bool):
+                raise TypeError(f"save_torch_file: the keys at {here} must be texts or integers, got {key!r}")
+        return {_plain(k, here): _prepare(v, f"{inner}{k}", arrays, known, depth + 1) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        items = [_prepare(v, f"{inner}{i}", arrays, known, depth + 1) for i, v in enumerate(value)]
+        return items if isinstance(value, list) else tuple(items)
+    hint = ": save its state_dict()" if hasattr(value, "state_dict") else ""
+    raise TypeError(f"save_torch_file: cannot save the {type(value).__name__} at {here}{hint}")
+
+
+def _plain(value: Any, here: str) -> Any:
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise TypeError(f"save_torch_file: the text at {here} cannot be written as UTF-8") from None
+    if isinstance(value, int) and value.bit_length() > 2000:
+        raise TypeError(f"save_torch_file: the integer at {here} is too large")
+    if not isinstance(value, (type(None), bool, int, float, str)):
+        raise TypeError(f"save_torch_file: cannot save the {type(value).__name__} at {here}")
+    return value
+
+
+def _view(value: Any, here: str, arrays: list[tuple[Any, np.ndarray]], known: dict[tuple, int]) -> View:
+    array = to_numpy(value.data if isinstance(value, Tensor) else value)
+    name = array.dtype.newbyteorder("=").name
+    if ELEMENTS.get(name, (0, None))[1] is None:
+        raise TypeError(f"save_torch_file: PyTorch has no tensors of {array.dtype}, the dtype at {here}")
+    memory = array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str
+    i = known.setdefault(memory, len(arrays)) if array.size else len(arrays)
+    if i == len(arrays):
+        arrays.append((value, np.ascontiguousarray(array).reshape(array.shape)))  # which keeps the memory as long as it counts
+    storage = Storage(name, array.size)
+    storage.content = str(i)
+    return View(storage, 0, array.shape, tuple(prod(array.shape[k + 1 :]) for k in range(array.ndim)))
