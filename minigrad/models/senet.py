@@ -5,7 +5,8 @@ output of its last normalization, before the shortcut is added. The networks fol
 
     se_resnet50 ...        the stride of a stage is in the first 1x1 convolution, as in the first ResNet (later ones have it in
                            the 3x3: same parameters, 6 % more computation, other results)
-    se_resnet18, 34        timm's, as the authors have none: their branches end with a ReLU before the gate, unlike those of bottlenecks
+    se_resnet18, 34        timm's, as the authors have none: their branches end with a ReLU before the gate, which those of
+                           bottlenecks do not
     se_resnext50_32x4d     the stride is in the 3x3 convolution, of 32 groups
     senet154               64 groups, a first 1x1 convolution of half the width, a stem of three 3x3 convolutions, shortcuts of
                            3x3 convolutions, dropout before the classifier

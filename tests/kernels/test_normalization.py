@@ -115,7 +115,6 @@ def test_constant_columns_have_no_variance(implementation):
     np.testing.assert_array_equal(var, 0)
 
 
-@pytest.mark.slow
 def test_moments_of_a_hundred_million_elements():
     """Six times more than float32 can count one by one (2^24), and 400 MB: the sums stay right."""
     n = 10**8

@@ -21,7 +21,6 @@ def _digests(threads: int) -> dict[str, str]:
     return json.loads(done.stdout)
 
 
-@pytest.mark.slow
 def test_bits_do_not_depend_on_threads():
     one = _digests(1)
     assert one
