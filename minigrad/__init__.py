@@ -16,6 +16,13 @@ from minigrad import autograd, cuda, random, testing
 from minigrad._names import missing as _missing
 from minigrad.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from minigrad.creation import (
+    BoolTensor,
+    ByteTensor,
+    DoubleTensor,
+    FloatTensor,
+    HalfTensor,
+    IntTensor,
+    LongTensor,
     arange,
     as_tensor,
     bernoulli,
@@ -116,6 +123,7 @@ from minigrad.ops import (
     movedim,
     mul,
     mv,
+    narrow,
     ne,
     neg,
     nonzero,
@@ -154,6 +162,7 @@ from minigrad.ops import (
     take_along_dim,
     tan,
     tanh,
+    tile,
     topk,
     transpose,
     tril,
@@ -190,6 +199,8 @@ inf, nan, pi = _np.inf, _np.nan, _np.pi
 Size = tuple
 channels_last, contiguous_format, preserve_format = "channels_last", "contiguous_format", "preserve_format"  # memory orders
 concat = cat
+absolute, clip, divide, multiply, negative, subtract, true_divide = abs, clamp, div, mul, neg, sub, div  # second names
+moveaxis, swapaxes, swapdims = movedim, transpose, transpose
 autograd.grad, autograd.gradcheck = grad, gradcheck  # PyTorch's places for them
 
 
@@ -204,6 +215,24 @@ def inference_mode(mode: _builtins.bool = True):
 def is_tensor(value) -> _builtins.bool:
     """Whether ``value`` is a Tensor."""
     return isinstance(value, Tensor)
+
+
+def is_floating_point(x: Tensor) -> _builtins.bool:
+    """Whether the elements of ``x`` are floating-point numbers."""
+    return x.is_floating_point()
+
+
+def numel(x: Tensor) -> _builtins.int:
+    """The number of elements of ``x``."""
+    return x.numel()
+
+
+def _variable(data: Tensor, requires_grad: _builtins.bool = False, volatile: _builtins.bool = False) -> Tensor:
+    """``autograd.Variable`` of code from before PyTorch 0.4: a tensor that shares the memory of ``data``. No effect: volatile."""
+    return data.detach().requires_grad_(requires_grad)
+
+
+autograd.Variable = _variable
 
 
 def get_num_threads() -> _builtins.int:
@@ -222,7 +251,25 @@ _PACKAGES = ("data", "kernels", "models", "nn", "optim", "training", "viz", "wei
 _ELSEWHERE = {"load": "minigrad.weights", "save": "minigrad.weights", "summary": "minigrad.training"}
 
 
+# What PyTorch has and minigrad leaves out: name -> what to do instead.
+_OUTSIDE = {
+    "amp": "minigrad computes in float32 or float64",
+    "autocast": "minigrad computes in float32 or float64",
+    "backends": "minigrad's results never depend on the threads or the memory order, so there is nothing to set",
+    "compile": "minigrad's kernels are compiled already: use the function itself",
+    "distributed": "minigrad runs on one device",
+    "fx": "minigrad.summary and minigrad.viz show what a network computes",
+    "hub": "minigrad.models has the known architectures, minigrad.load reads weights",
+    "jit": "minigrad runs networks as they are: use the function or module itself, without script or trace",
+    "multiprocessing": "minigrad.data.DataLoader needs none",
+    "onnx": "minigrad does not export networks",
+    "utils": "DataLoader and Dataset are in minigrad.data, clipping in minigrad.nn.utils; checkpointing is not there",
+}
+
+
 def __getattr__(name: str):
+    if name in _OUTSIDE:
+        raise AttributeError(f"minigrad has no attribute {name!r}: {_OUTSIDE[name]}", name=name)
     if name in _PACKAGES:
         return _importlib.import_module(f"minigrad.{name}")
     if name in _ELSEWHERE:
@@ -241,12 +288,20 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "BoolTensor",
+    "ByteTensor",
     "Device",
+    "DoubleTensor",
+    "FloatTensor",
     "Generator",
     "GradcheckError",
+    "HalfTensor",
+    "IntTensor",
+    "LongTensor",
     "Size",
     "Tensor",
     "abs",
+    "absolute",
     "add",
     "all",
     "allclose",
@@ -270,6 +325,7 @@ __all__ = [
     "chunk",
     "clamp",
     "clamp_",
+    "clip",
     "clone",
     "concat",
     "contiguous_format",
@@ -281,6 +337,7 @@ __all__ = [
     "cumsum",
     "device",
     "div",
+    "divide",
     "dot",
     "double",
     "dropout",
@@ -329,6 +386,7 @@ __all__ = [
     "int32",
     "int64",
     "int8",
+    "is_floating_point",
     "is_grad_enabled",
     "is_tensor",
     "isfinite",
@@ -361,16 +419,21 @@ __all__ = [
     "min",
     "minimum",
     "mm",
+    "moveaxis",
     "movedim",
     "mul",
+    "multiply",
     "mv",
     "nan",
+    "narrow",
     "ne",
     "neg",
+    "negative",
     "no_grad",
     "nonzero",
     "norm",
     "normal",
+    "numel",
     "ones",
     "ones_like",
     "outer",
@@ -415,17 +478,22 @@ __all__ = [
     "stack",
     "std",
     "sub",
+    "subtract",
     "sum",
+    "swapaxes",
+    "swapdims",
     "t",
     "take_along_dim",
     "tan",
     "tanh",
     "tensor",
     "testing",
+    "tile",
     "topk",
     "transpose",
     "tril",
     "triu",
+    "true_divide",
     "trunc",
     "uint8",
     "unbind",

@@ -16,6 +16,13 @@ from minigrad.device import Device, array_module, device_of, module_for, move
 from minigrad.tensor import Tensor
 
 __all__ = [
+    "BoolTensor",
+    "ByteTensor",
+    "DoubleTensor",
+    "FloatTensor",
+    "HalfTensor",
+    "IntTensor",
+    "LongTensor",
     "arange",
     "as_tensor",
     "bernoulli",
@@ -228,6 +235,27 @@ def empty_like(x: Tensor, dtype=None, device=None, requires_grad: bool = False) 
         raise TypeError(f"x must be a Tensor, got {type(x).__name__}")
     array = array_module(x.data).empty_like(x.data, x.dtype if dtype is None else check_dtype(dtype))
     return Tensor(array if device is None else move(array, device), requires_grad)
+
+
+# ---- PyTorch's old constructors ----------------------------------------------------------------------------------------
+
+
+def _constructor(name: str, dtype) -> Callable[..., Tensor]:
+    def function(*args) -> Tensor:
+        if len(args) == 1 and not isinstance(args[0], (int, np.integer)):
+            return tensor(args[0], dtype)
+        return empty(*args, dtype=dtype) if args else empty(0, dtype=dtype)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"A {np.dtype(dtype)} tensor of the given values, ``{name}([1, 2])``, or of a size, ``{name}(2, 3)``."
+    function.dtype = np.dtype(dtype)
+    return function
+
+
+FloatTensor, DoubleTensor = _constructor("FloatTensor", np.float32), _constructor("DoubleTensor", np.float64)
+HalfTensor, LongTensor = _constructor("HalfTensor", np.float16), _constructor("LongTensor", np.int64)
+IntTensor, ByteTensor = _constructor("IntTensor", np.int32), _constructor("ByteTensor", np.uint8)
+BoolTensor = _constructor("BoolTensor", np.bool_)
 
 
 # ---- sequences ---------------------------------------------------------------------------------------------------------

@@ -1,12 +1,17 @@
-"""Activation functions as layers. They have no parameters; the formulas are in ``minigrad.ops.activations``."""
+"""Activation functions as layers; only PReLU has a parameter. The formulas are in ``minigrad.ops.activations``."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from minigrad.nn import functional as F
+from minigrad.nn import init
+from minigrad.nn._arguments import check_positive, new_parameter
 from minigrad.nn.module import Module
 from minigrad.tensor import Tensor
 
 __all__ = [
+    "CELU",
     "ELU",
     "GELU",
     "SELU",
@@ -17,12 +22,15 @@ __all__ = [
     "LogSigmoid",
     "LogSoftmax",
     "Mish",
+    "PReLU",
     "ReLU",
     "ReLU6",
     "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softmax2d",
     "Softplus",
+    "Softsign",
     "Tanh",
 ]
 
@@ -121,6 +129,41 @@ class ELU(Module):
         return f"alpha={self.alpha}" + (", inplace=True" if self.inplace else "")
 
 
+class CELU(Module):
+    """x where x > 0, else alpha * (exp(x / alpha) - 1)."""
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__()
+        self.alpha, self.inplace = alpha, inplace
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.celu(x, self.alpha, self.inplace)
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha}" + (", inplace=True" if self.inplace else "")
+
+
+class PReLU(Module):
+    """x where x > 0, else weight * x, with a weight that is learned: one number, or one per channel (He et al. 2015)."""
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None) -> None:
+        check_positive(num_parameters=num_parameters)
+        super().__init__()
+        self.num_parameters, self.init = num_parameters, init
+        self.weight = new_parameter(num_parameters, device=device, dtype=dtype)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set every weight to the initial slope."""
+        init.constant_(self.weight, self.init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.prelu(x, self.weight)
+
+    def extra_repr(self) -> str:
+        return f"num_parameters={self.num_parameters}"
+
+
 class Hardtanh(Module):
     """x limited to min_val ... max_val."""
 
@@ -198,6 +241,22 @@ class Softmax(Module):
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"
+
+
+class Softmax2d(Module):
+    """Softmax over the channels of x (N, C, H, W), at every pixel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim not in (3, 4):
+            raise ValueError(f"Softmax2d expects x of shape (N, C, H, W) or (C, H, W), got {x.shape}")
+        return F.softmax(x, -3)
+
+
+class Softsign(Module):
+    """x / (1 + |x|)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.softsign(x)
 
 
 class LogSoftmax(Module):

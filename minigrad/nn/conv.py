@@ -1,4 +1,4 @@
-"""Convolution layers."""
+"""Convolution layers, and the windows that they see as columns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from minigrad.nn._arguments import check_divides, check_positive, new_parameter
 from minigrad.nn.module import Module
 from minigrad.tensor import Tensor
 
-__all__ = ["Conv2d", "ConvTranspose2d"]
+__all__ = ["Conv2d", "ConvTranspose2d", "Fold", "Unfold"]
 
 IntPair = int | tuple[int, int]
 
@@ -166,6 +166,36 @@ class ConvTranspose2d(_Conv):
                 f"it must be from {tuple(least)} to {tuple(most)}"
             )
         return wanted[0] - least[0], wanted[1] - least[1]
+
+
+class Unfold(Module):
+    """The windows of x (N, C, H, W) as columns: (N, C*kh*kw, L), one for each of the L positions (im2col)."""
+
+    def __init__(self, kernel_size: IntPair, dilation: IntPair = 1, padding: IntPair = 0, stride: IntPair = 1) -> None:
+        super().__init__()
+        self.kernel_size, self.dilation, self.padding, self.stride = kernel_size, dilation, padding, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.unfold(x, self.kernel_size, self.dilation, self.padding, self.stride)
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, dilation={self.dilation}, padding={self.padding}, stride={self.stride}"
+
+
+class Fold(Unfold):
+    """Adds the columns x (N, C*kh*kw, L) to the places of an image (N, C, *output_size) that Unfold takes them from."""
+
+    def __init__(
+        self, output_size: IntPair, kernel_size: IntPair, dilation: IntPair = 1, padding: IntPair = 0, stride: IntPair = 1
+    ) -> None:
+        super().__init__(kernel_size, dilation, padding, stride)
+        self.output_size = output_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.fold(x, self.output_size, self.kernel_size, self.dilation, self.padding, self.stride)
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}, {super().extra_repr()}"
 
 
 def _padding(value: Any) -> tuple | str:

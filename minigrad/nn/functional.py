@@ -3,8 +3,12 @@ and the few that are put together from several ops."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import TypeVar
+
 from minigrad._names import missing
-from minigrad.ops._base import check_float
+from minigrad.ops._base import check_float, other_names, with_own_names
 from minigrad.ops.activations import (
     elu,
     gelu,
@@ -25,7 +29,7 @@ from minigrad.ops.activations import (
     softplus,
     tanh,
 )
-from minigrad.ops.arithmetic import div, mul
+from minigrad.ops.arithmetic import add, div, gt, mul
 from minigrad.ops.convolution import conv2d, conv_transpose2d, fold, unfold
 from minigrad.ops.dropout import dropout, dropout2d
 from minigrad.ops.gathering import one_hot
@@ -41,7 +45,8 @@ from minigrad.ops.losses import (
     nll_loss,
     smooth_l1_loss,
 )
-from minigrad.ops.math import clamp
+from minigrad.ops.math import abs as absolute
+from minigrad.ops.math import clamp, where
 from minigrad.ops.normalization import (
     batch_norm_inference,
     batch_norm_training,
@@ -66,6 +71,8 @@ __all__ = [
     "batch_norm",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "celu",
+    "channel_shuffle",
     "conv2d",
     "conv_transpose2d",
     "cosine_similarity",
@@ -99,6 +106,8 @@ __all__ = [
     "one_hot",
     "pad",
     "pixel_shuffle",
+    "pixel_unshuffle",
+    "prelu",
     "relu",
     "relu6",
     "relu_",
@@ -108,6 +117,7 @@ __all__ = [
     "smooth_l1_loss",
     "softmax",
     "softplus",
+    "softsign",
     "tanh",
     "unfold",
     "upsample",
@@ -115,10 +125,26 @@ __all__ = [
 
 upsample = interpolate  # its name before PyTorch 0.4.1
 
+F = TypeVar("F", bound=Callable)
+
+
+def _composed(function: F) -> F:
+    """Decorator of a function that is no op: its first argument x may be called ``input`` too, as in PyTorch."""
+    aliases = other_names(function)
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        if kwargs and not aliases.keys().isdisjoint(kwargs):
+            args, kwargs = with_own_names(aliases, args, kwargs)
+        return function(*args, **kwargs)
+
+    return wrapper
+
 
 # ---- normalization with running statistics -----------------------------------------------------------------------------
 
 
+@_composed
 def batch_norm(
     x: Tensor,
     running_mean: Tensor | None,
@@ -145,6 +171,7 @@ def batch_norm(
     return y
 
 
+@_composed
 def instance_norm(
     x: Tensor,
     running_mean: Tensor | None = None,
@@ -197,6 +224,7 @@ def _update(running: Tensor | None, new, momentum: float) -> None:
 # ---- put together from other ops ---------------------------------------------------------------------------------------
 
 
+@_composed
 def normalize(x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """x divided by its p-norm along ``dim``, or by ``eps`` where the norm is smaller."""
     return div(x, clamp(norm(x, p, dim, keepdim=True), min=eps))
@@ -207,6 +235,7 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     return sum_of(mul(normalize(x1, 2.0, dim, eps), normalize(x2, 2.0, dim, eps)), dim)
 
 
+@_composed
 def pixel_shuffle(x: Tensor, upscale_factor: int) -> Tensor:
     """Turns channels into pixels: x (N, C r^2, H, W) -> (N, C, H r, W r) with r = ``upscale_factor`` (Shi et al. 2016)."""
     r = upscale_factor
@@ -215,6 +244,55 @@ def pixel_shuffle(x: Tensor, upscale_factor: int) -> Tensor:
     n, c, h, w = x.shape
     blocks = reshape(x, (n, c // (r * r), r, r, h, w))
     return reshape(permute(blocks, (0, 1, 4, 2, 5, 3)), (n, c // (r * r), h * r, w * r))
+
+
+@_composed
+def pixel_unshuffle(x: Tensor, downscale_factor: int) -> Tensor:
+    """The opposite of ``pixel_shuffle``: x (N, C, H r, W r) -> (N, C r^2, H, W) with r = ``downscale_factor``."""
+    r = downscale_factor
+    if check_float(x).ndim != 4 or r < 1 or x.shape[2] % r or x.shape[3] % r:
+        raise ValueError(f"pixel_unshuffle: x must have shape (N, C, H * {r}, W * {r}) for downscale_factor={r!r}, got {x.shape}")
+    n, c, h, w = x.shape
+    blocks = reshape(x, (n, c, h // r, r, w // r, r))
+    return reshape(permute(blocks, (0, 1, 3, 5, 2, 4)), (n, c * r * r, h // r, w // r))
+
+
+@_composed
+def channel_shuffle(x: Tensor, groups: int) -> Tensor:
+    """x (N, C, ...) with its channels dealt out again: those of ``groups`` blocks in turn (Zhang et al. 2018, ShuffleNet)."""
+    if check_float(x).ndim < 3 or groups < 1 or x.shape[1] % groups:
+        raise ValueError(f"channel_shuffle: x must have shape (N, C, ...) with C divisible by groups={groups!r}, got {x.shape}")
+    n, c, *rest = x.shape
+    blocks = reshape(x, (n, groups, c // groups, *rest))
+    return reshape(permute(blocks, (0, 2, 1, *range(3, len(rest) + 3))), x.shape)
+
+
+# ---- activations that are put together from other ops ------------------------------------------------------------------
+
+
+@_composed
+def prelu(x: Tensor, weight: Tensor) -> Tensor:
+    """x where x > 0, else weight * x; ``weight`` holds one number, or one per channel of x (N, C, ...) (He et al. 2015)."""
+    channels = check_float(x).shape[1] if x.ndim > 1 else 1
+    if check_float(weight, "weight").shape not in ((), (1,), (channels,)):
+        raise ValueError(f"prelu: weight must hold one number, or one for each of {channels} channels, got shape {weight.shape}")
+    slope = reshape(weight, (-1,) + (1,) * (x.ndim - 2)) if x.ndim > 1 else reshape(weight, (-1,) * min(x.ndim, 1))
+    return where(gt(x, 0), x, mul(slope, x))
+
+
+@_composed
+def celu(x: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x where x > 0, else alpha * (exp(x / alpha) - 1) (Barron 2017)."""
+    if not alpha:
+        raise ValueError("celu: alpha must not be 0")
+    y = mul(elu(div(check_float(x), alpha)), alpha)
+    return x.copy_(y) if inplace else y
+
+
+@_composed
+def softsign(x: Tensor) -> Tensor:
+    """x / (1 + |x|)."""
+    return div(check_float(x), add(absolute(x), 1))
 
 
 def __getattr__(name: str):

@@ -16,6 +16,12 @@ class Parameter(Tensor):
     def __init__(self, data=None, requires_grad: bool = True):
         _share(self, data, requires_grad)
 
+    def __setattr__(self, name: str, value) -> None:
+        if name == "data" and isinstance(value, Tensor):  # PyTorch's data is a tensor: p.data = w shares the memory of w
+            object.__setattr__(self, "version", value.version)
+            value = value.data
+        object.__setattr__(self, name, value)
+
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
 

@@ -1,4 +1,4 @@
-"""Layers that change the size of images."""
+"""Layers that change the size of images, or move pixels into channels and back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from minigrad.nn._arguments import check_positive
 from minigrad.nn.module import Module
 from minigrad.tensor import Tensor
 
-__all__ = ["PixelShuffle", "Upsample", "UpsamplingBilinear2d", "UpsamplingNearest2d"]
+__all__ = [
+    "ChannelShuffle",
+    "PixelShuffle",
+    "PixelUnshuffle",
+    "Upsample",
+    "UpsamplingBilinear2d",
+    "UpsamplingNearest2d",
+]
 
 Size = int | tuple[int, int]
 Scale = float | tuple[float, float]
@@ -64,3 +71,33 @@ class PixelShuffle(Module):
 
     def extra_repr(self) -> str:
         return f"upscale_factor={self.upscale_factor}"
+
+
+class PixelUnshuffle(Module):
+    """Turns pixels into channels: (N, C, H r, W r) -> (N, C r^2, H, W) with r = ``downscale_factor``."""
+
+    def __init__(self, downscale_factor: int) -> None:
+        check_positive(downscale_factor=downscale_factor)
+        super().__init__()
+        self.downscale_factor = downscale_factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_unshuffle(x, self.downscale_factor)
+
+    def extra_repr(self) -> str:
+        return f"downscale_factor={self.downscale_factor}"
+
+
+class ChannelShuffle(Module):
+    """Deals the channels of x (N, C, ...) out again, those of ``groups`` blocks in turn (Zhang et al. 2018, ShuffleNet)."""
+
+    def __init__(self, groups: int) -> None:
+        check_positive(groups=groups)
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.channel_shuffle(x, self.groups)
+
+    def extra_repr(self) -> str:
+        return f"groups={self.groups}"

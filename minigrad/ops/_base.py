@@ -17,6 +17,7 @@ change the arrays it is given, and returns one gradient per input: an array of t
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -43,12 +44,14 @@ __all__ = [
     "normalize_dims",
     "observed",
     "op",
+    "other_names",
     "quiet",
     "record",
     "record_inplace",
     "record_outputs",
     "record_pending",
     "unbroadcast",
+    "with_own_names",
     "xp",
 ]
 
@@ -63,11 +66,16 @@ SMALL = 256  # outputs and inputs of at most so many elements are remembered for
 
 
 def op(function: F) -> F:
-    """Decorator of every differentiable op: registers it, and puts its name in front of the errors that it raises."""
-    name = function.__name__
+    """Decorator of every differentiable op: registers it, and puts its name in front of the errors that it raises.
+
+    The op also takes PyTorch's names of the arguments: ``input`` for ``x``, ``axis`` for ``dim``, ``keepdims`` for ``keepdim``.
+    """
+    name, aliases = function.__name__, other_names(function)
 
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
+        if kwargs and not aliases.keys().isdisjoint(kwargs):
+            args, kwargs = with_own_names(aliases, args, kwargs)
         try:
             observer = autograd.state.observer
             y = function(*args, **kwargs) if observer is None else observer(function, args, kwargs)
@@ -85,10 +93,12 @@ def op(function: F) -> F:
 
 def no_gradient(function: F) -> F:
     """Decorator of an op whose result never requires a gradient (comparisons, argmax); otherwise like ``op``."""
-    name = function.__name__
+    name, aliases = function.__name__, other_names(function)
 
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
+        if kwargs and not aliases.keys().isdisjoint(kwargs):
+            args, kwargs = with_own_names(aliases, args, kwargs)
         try:
             observer = autograd.state.observer
             return function(*args, **kwargs) if observer is None else observer(function, args, kwargs)
@@ -99,6 +109,21 @@ def no_gradient(function: F) -> F:
     wrapper.no_gradient = True
     REGISTRY[name] = wrapper
     return wrapper
+
+
+def other_names(function: Callable) -> dict[str, str]:
+    """{PyTorch's name: ours} of the arguments of ``function`` that PyTorch calls otherwise, or by two names."""
+    ours = list(inspect.signature(function).parameters)
+    names = {"axis": "dim", "keepdims": "keepdim"}
+    names = {other: own for other, own in names.items() if own in ours and other not in ours}
+    return {"input": "x", **names} if ours[:1] == ["x"] and "input" not in ours else names
+
+
+def with_own_names(aliases: dict[str, str], args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """The arguments of a call under our names; ``input=`` becomes the first positional one, where the call has none."""
+    if not args and "input" in kwargs and "input" in aliases:
+        args, kwargs = (kwargs["input"],), {name: value for name, value in kwargs.items() if name != "input"}
+    return args, {aliases.get(name, name): value for name, value in kwargs.items()}
 
 
 def _named(error: Exception, name: str) -> None:

@@ -21,11 +21,11 @@ METHODS = (
     "hardtanh", "index_add", "index_select", "isfinite", "isinf", "isnan", "le", "log", "log10", "log1p", "log2",
     "log_softmax", "logical_and", "logical_not", "logical_or", "logsumexp", "lt", "masked_fill", "masked_fill_",
     "masked_select", "matmul", "max", "maximum", "mean", "median", "min", "minimum", "mm", "movedim", "mul", "mul_", "mv",
-    "ne", "neg", "nonzero", "norm", "outer", "permute", "pow", "prod", "ravel", "reciprocal", "relu", "relu_", "remainder",
-    "repeat", "repeat_interleave", "reshape", "reshape_as", "roll", "round", "rsqrt", "scatter", "scatter_", "scatter_add",
-    "scatter_add_", "sigmoid", "sign", "sin", "softmax", "sort", "split", "sqrt", "square", "squeeze", "std", "sub", "sub_",
-    "sum", "t", "take_along_dim", "tan", "tanh", "to", "topk", "transpose", "tril", "triu", "trunc", "type_as", "unbind",
-    "unflatten", "unique", "unsqueeze", "var", "view", "zero_",
+    "narrow", "ne", "neg", "nonzero", "norm", "outer", "permute", "pow", "prod", "ravel", "reciprocal", "relu", "relu_",
+    "remainder", "repeat", "repeat_interleave", "reshape", "reshape_as", "roll", "round", "rsqrt", "scatter", "scatter_",
+    "scatter_add", "scatter_add_", "sigmoid", "sign", "sin", "softmax", "sort", "split", "sqrt", "square", "squeeze", "std",
+    "sub", "sub_", "sum", "t", "take_along_dim", "tan", "tanh", "tile", "to", "topk", "transpose", "tril", "triu", "trunc",
+    "type_as", "unbind", "unflatten", "unique", "unsqueeze", "var", "view", "zero_",
 )
 # fmt: on
 
@@ -303,6 +303,44 @@ INPLACE = {
 # ---- the rest ----------------------------------------------------------------------------------------------------------
 
 
+def _type(x: Tensor, dtype) -> Tensor:
+    """x as ``dtype``: ``mg.float32``, "float32", ``mg.FloatTensor`` or "torch.FloatTensor"; x itself if it is that already."""
+    if isinstance(dtype, str) and dtype.endswith("Tensor"):
+        dtype = getattr(creation, dtype.rpartition(".")[2], dtype)
+    return ops.to(x, getattr(dtype, "dtype", dtype) if callable(dtype) and not isinstance(dtype, type) else dtype)
+
+
+def _where(x: Tensor, condition: Tensor, other) -> Tensor:
+    """x where ``condition`` is true, else ``other``."""
+    return ops.where(condition, x, other)
+
+
+def _clamp_min(x: Tensor, min) -> Tensor:
+    """x where it is at least ``min``, else ``min``."""
+    return ops.clamp(x, min=min)
+
+
+def _clamp_max(x: Tensor, max) -> Tensor:
+    """x where it is at most ``max``, else ``max``."""
+    return ops.clamp(x, max=max)
+
+
+# PyTorch's second names of ops.
+SECOND_NAMES = {
+    "absolute": ops.abs,
+    "clip": ops.clamp,
+    "clip_": ops.clamp_,
+    "divide": ops.div,
+    "moveaxis": ops.movedim,
+    "multiply": ops.mul,
+    "negative": ops.neg,
+    "subtract": ops.sub,
+    "swapaxes": ops.transpose,
+    "swapdims": ops.transpose,
+    "true_divide": ops.div,
+}
+
+
 def _data_ptr(x: Tensor) -> int:
     """The address in memory of the first element."""
     return x.data.ctypes.data if isinstance(x.data, np.ndarray) else x.data.data.ptr
@@ -329,11 +367,16 @@ Tensor.install(
     **CONVERSIONS,
     **NEW,
     **INPLACE,
+    **SECOND_NAMES,
     T=property(_reversed_dims),
     mT=property(_transposed_matrices),
     allclose=testing.allclose,
     equal=testing.equal,
     view_as=ops.reshape_as,
+    clamp_min=_clamp_min,
+    clamp_max=_clamp_max,
+    type=_type,
+    where=_where,
     data_ptr=_data_ptr,
     _no_attribute=_no_attribute,
 )

@@ -46,7 +46,8 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float | No
 
 def _pairs(x: Tensor, pad: Sequence[int]) -> dict[int, tuple[int, int]]:
     """{dimension: (before, after)} of the dimensions that change."""
-    if not isinstance(pad, (list, tuple)) or not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in pad):
+    pad = [n.item() if isinstance(n, Tensor) and n.numel() == 1 else n for n in pad] if isinstance(pad, (list, tuple)) else pad
+    if not isinstance(pad, list) or not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in pad):
         raise TypeError(f"pad must be a list or tuple of integers, got {pad!r}")
     if len(pad) % 2 or len(pad) > 2 * x.ndim:
         raise ValueError(

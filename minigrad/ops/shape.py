@@ -23,6 +23,7 @@ __all__ = [
     "flatten",
     "flip",
     "movedim",
+    "narrow",
     "permute",
     "ravel",
     "repeat",
@@ -32,6 +33,7 @@ __all__ = [
     "roll",
     "squeeze",
     "t",
+    "tile",
     "transpose",
     "tril",
     "triu",
@@ -177,6 +179,25 @@ def unsqueeze(x: Tensor, dim: int) -> Tensor:
     return record(y, (x,), backward, view_of=x)
 
 
+@op
+def narrow(x: Tensor, dim: int, start: int, length: int) -> Tensor:
+    """The ``length`` slices of x along ``dim`` that begin with number ``start``. A view."""
+    dim = _one_dim(dim, check_tensor(x).ndim)
+    size, start = x.shape[dim], int(start)
+    first = start + size if start < 0 else start
+    if not 0 <= first <= first + length <= size:
+        raise ValueError(f"start={start} and length={length} reach beyond dimension {dim} of shape {x.shape}")
+    cut = (slice(None),) * dim + (slice(first, first + length),)
+    before, library = x.shape, xp(x)
+
+    def backward(gy):
+        gx = library.zeros_like(gy, shape=before)
+        gx[cut] = gy
+        return gx
+
+    return record(x.data[cut], (x,), backward, view_of=x)
+
+
 # ---- other orders of the dimensions ------------------------------------------------------------------------------------
 
 
@@ -273,6 +294,15 @@ def repeat(x: Tensor, *repeats) -> Tensor:
         return gy.reshape(blocks).sum(axis=tuple(range(0, len(blocks), 2)), dtype=np.float64).astype(gy.dtype).reshape(before)
 
     return record(xp(x).tile(x.data, repeats), (x,), backward)
+
+
+@op
+def tile(x: Tensor, *dims) -> Tensor:
+    """``repeat``, but fewer numbers than dimensions repeat the last ones only: ``tile(x, 2)`` of a matrix doubles its width."""
+    dims = _integers(dims, "dims")
+    if any(n < 0 for n in dims):
+        raise ValueError(f"dims must be numbers >= 0, got {dims}")
+    return repeat(x, (1,) * (check_tensor(x).ndim - len(dims)) + dims)
 
 
 @op

@@ -341,8 +341,8 @@ class Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
-        # An instruction costs 1, one that makes a container 8: about as many bytes as it takes ten times in memory.
-        self.work = 4_000_000 + source.size // 16
+        # An instruction costs 1, one that makes a container 8: what all values take in memory and in time is limited by it.
+        self.work = 2_000_000 + source.size // 8
         self.bytes = (1 << 20) + source.size  # that may be copied from one value into another
 
     def run(self) -> Any:
@@ -418,8 +418,11 @@ class Machine:
             self.push(data)
 
     def tuple(self, n: int | None = None) -> None:
-        items = self.since_mark() if n is None else [self.pop() for _ in range(n)][::-1]
-        self.push(tuple(items))
+        if n is not None:
+            self.marks.append(len(self.stack) - n)
+            if self.marks[-1] < (self.marks[-2] if len(self.marks) > 1 else 0):
+                raise CheckpointError("its pickle takes more values than it made")
+        self.push(tuple(self.since_mark()))
 
     def append(self) -> None:
         value = self.pop()
@@ -502,7 +505,7 @@ def _number(form: str) -> Callable[[Machine], None]:
 INSTRUCTIONS: dict[bytes, tuple[int, Callable[[Machine], Any]]] = {
     b"\x80": (1, Machine.version),
     b"\x95": (1, Machine.frame),
-    b"(": (1, Machine.mark),
+    b"(": (2, Machine.mark),
     b"0": (1, Machine.pop),
     b"1": (1, Machine.since_mark),
     b"N": (1, methodcaller("push", None)),

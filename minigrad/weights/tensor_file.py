@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]
         for name in file.keys():  # noqa: SIM118 (not a dictionary)
             kind = file.get_slice(name).get_dtype()
             if kind == "BF16":
-                arrays[name] = _read_bfloat16(path, name)
+                arrays[name] = _read_bfloat16(path, name, file.get_slice(name).get_shape())
                 continue
             if kind not in DTYPES:
                 raise CheckpointError(f"{path}: array {name!r} has the element type {kind}, which NumPy does not have")
@@ -87,7 +88,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]
     return arrays, document
 
 
-def _read_bfloat16(path: str | os.PathLike, name: str) -> np.ndarray:
+def _read_bfloat16(path: str | os.PathLike, name: str, shape: list[int]) -> np.ndarray:
     """An array of bfloat16 as float32: its two bytes are the upper half of the four. The file's header was verified before."""
     with open(path, "rb") as file:
         size = int.from_bytes(file.read(8), "little")
@@ -95,7 +96,9 @@ def _read_bfloat16(path: str | os.PathLike, name: str) -> np.ndarray:
         begin, end = entry["data_offsets"]
         file.seek(8 + size + begin)
         halves = np.frombuffer(file.read(end - begin), "<u2")
-    return (halves.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
+    if halves.size != prod(shape):
+        raise CheckpointError(f"{os.fspath(path)} is damaged: array {name!r} has {halves.size} elements instead of {prod(shape)}")
+    return (halves.astype(np.uint32) << 16).view(np.float32).reshape(shape)
 
 
 def _writable(name: str, value: Any) -> np.ndarray:

@@ -66,8 +66,7 @@ def load_torch_file(path: str | os.PathLike) -> Any:
             if reader is None:
                 raise CheckpointError("it is neither a zip archive nor a stream nor a tar archive as torch.save wrote them")
             file.seek(0)
-            value, order = reader(file, size)
-            return _Maker(order, size).plain(value)
+            return reader(file, size)
     except CheckpointError as error:
         raise CheckpointError(f"{path} cannot be read as a PyTorch file: {error}") from None
     except OSError as error:
@@ -77,14 +76,16 @@ def load_torch_file(path: str | os.PathLike) -> Any:
 def is_torch_file(path: str | os.PathLike) -> bool:
     """Whether the file begins as those of ``torch.save`` do; its name does not matter."""
     try:
+        if not Path(path).is_file():
+            return False
         with open(path, "rb") as file:
             return _reader(file.read(512)) is not None
     except OSError:
         return False
 
 
-def _reader(head: bytes) -> Callable[[BinaryIO, int], tuple[Any, str]] | None:
-    """Who reads a file that begins so: a function of the file and its size that gives the object and the byte order."""
+def _reader(head: bytes) -> Callable[[BinaryIO, int], Any] | None:
+    """Who reads a file that begins so: a function of the file and its size."""
     if head.startswith(ZIP_START):
         return _read_zip
     if head.startswith(b"\x80") and b"\x8a\x0a" + MAGIC.to_bytes(10, "little") in head[:32]:
@@ -97,7 +98,7 @@ def _reader(head: bytes) -> Callable[[BinaryIO, int], tuple[Any, str]] | None:
 # ---- the zip archive -----------------------------------------------------------------------------------------------------
 
 
-def _read_zip(file: BinaryIO, size: int) -> tuple[Any, str]:
+def _read_zip(file: BinaryIO, size: int) -> Any:
     archive = _Archive(file, size)
     pickled = [name for name in archive.entries if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(pickled) != 1:
@@ -130,7 +131,7 @@ def _read_zip(file: BinaryIO, size: int) -> tuple[Any, str]:
         raise CheckpointError(f"{source.left} bytes follow its pickle")
     for key, known in storages.items():
         known.content = archive.array(f"{folder}data/{key}")
-    return value, order
+    return _Maker(order, len(content)).plain(value)
 
 
 class _Archive:
@@ -199,13 +200,13 @@ _ZIP_ERRORS = (
 
 
 def _truncated(error: Exception) -> str:
-    return f"the zip archive is not whole ({error}): truncated, damaged, or of another kind"
+    return f"the zip archive is not whole ({str(error)[:100]}): truncated, damaged, or of another kind"
 
 
 # ---- the stream ----------------------------------------------------------------------------------------------------------
 
 
-def _read_stream(file: BinaryIO, size: int) -> tuple[Any, str]:
+def _read_stream(file: BinaryIO, size: int) -> Any:
     source = Source(file, size)
     storages: dict[str, Storage] = {}
 
@@ -216,7 +217,9 @@ def _read_stream(file: BinaryIO, size: int) -> tuple[Any, str]:
     magic, version, facts = (pickles.load(source) for _ in range(3))
     if magic != MAGIC or version != 1001 or type(facts) is not dict:
         raise CheckpointError(f"it does not begin as a stream of version 1001 does (but with {pickles.short(version)})")
+    before = source.left
     value = pickles.load(source, storage)
+    length = before - source.left
     keys = pickles.load(source)
     if type(keys) is not list or any(type(key) is not str for key in keys) or sorted(keys) != sorted(storages):
         raise CheckpointError("its list of storages does not fit its tensors")
@@ -224,7 +227,7 @@ def _read_stream(file: BinaryIO, size: int) -> tuple[Any, str]:
         _fill(storages[key], source)
     if source.left:
         raise CheckpointError(f"{source.left} bytes follow its last storage")
-    return value, "little"  # storages are so whatever the machine was
+    return _Maker("little", length).plain(value)  # storages are so, whatever the machine was
 
 
 def _part(storage: Storage, place: Any) -> Storage:
@@ -257,7 +260,7 @@ def _take(source: Source, n: int) -> np.ndarray:
 # ---- the tar archive -----------------------------------------------------------------------------------------------------
 
 
-def _read_tar(file: BinaryIO, size: int) -> tuple[Any, str]:
+def _read_tar(file: BinaryIO, size: int) -> Any:
     members = _tar_members(file, size)
     missing = [name for name in ("storages", "tensors", "pickle") if name not in members]
     if missing:
@@ -291,7 +294,7 @@ def _read_tar(file: BinaryIO, size: int) -> tuple[Any, str]:
             raise CheckpointError(f"its pickle names {pickles.short(identity)}, which the archive does not hold")
         return found
 
-    return pickles.load(_member(file, members["pickle"]), outside), "little"
+    return _Maker("little", members["pickle"][1]).plain(pickles.load(_member(file, members["pickle"]), outside))
 
 
 def _tar_members(file: BinaryIO, size: int) -> dict[str, tuple[int, int]]:
@@ -382,9 +385,10 @@ def _known(storages: dict[str, Storage], key: str, dtype: str, numel: Any) -> St
 class _Maker:
     """Makes what a pickle described into what is given back: Tensors for views, and new dictionaries, lists and tuples."""
 
-    def __init__(self, order: str, size: int):
+    def __init__(self, order: str, length: int):
         self.order = order
-        self.values = 1_000_000 + size // 8  # a list that holds another twice, and so on, has few parts and huge content
+        # A list that holds another twice, which holds another twice, has few bytes of pickle (``length``) and endless content.
+        self.values = 200_000 + length
         self.spare = SPARE
         self.flat: dict[tuple[int, str], tuple[np.ndarray, list]] = {}
 
@@ -463,15 +467,16 @@ def save_torch_file(state: Any, path: str | os.PathLike) -> None:
     """Write a state dict, or nested dictionaries, lists and tuples of tensors, numbers, texts and None, for PyTorch.
 
     ``torch.load(path)`` reads the file (a zip archive), also with ``weights_only=True``. The old file, if any, is replaced in
-    one step. Every tensor is written in C order; a tensor that appears twice is stored once and stays one.
+    one step. Every tensor is written in C order, as one without gradients; one that appears twice is stored once.
 
     Raises TypeError, which names the place, for anything else; OSError (the old file is unchanged) if writing fails.
     """
     arrays: list[tuple[Any, np.ndarray]] = []
     content = pickles.dump(_prepare(state, "", arrays, {}))
-    entries = {"data.pkl": content, "byteorder": b"little"}
+    entries: dict[str, Any] = {"data.pkl": content, "byteorder": b"little"}
     for i, (_, array) in enumerate(arrays):
-        entries[f"data/{i}"] = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+        flat = array.astype(array.dtype.newbyteorder("<"), copy=False).reshape(-1)
+        entries[f"data/{i}"] = flat.view(np.uint8).data
     entries["version"] = b"3\n"
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -525,7 +530,7 @@ def _view(value: Any, here: str, arrays: list[tuple[Any, np.ndarray]], known: di
     memory = array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str
     i = known.setdefault(memory, len(arrays)) if array.size else len(arrays)
     if i == len(arrays):
-        arrays.append((value, np.ascontiguousarray(array).reshape(array.shape)))  # which keeps the memory as long as it counts
+        arrays.append((array, np.ascontiguousarray(array)))  # the first keeps its memory, by which it is known
     storage = Storage(name, array.size)
     storage.content = str(i)
     return View(storage, 0, array.shape, tuple(prod(array.shape[k + 1 :]) for k in range(array.ndim)))

@@ -100,19 +100,9 @@ def shapes_of(model, names, x):
 @pytest.mark.parametrize(
     ("name", "size", "modules", "expected"),
     [
-        (
-            "googlenet",
-            96,
-            "maxpool2 inception3b inception4a inception5b",
-            [(192, 12, 12), (480, 12, 12), (512, 6, 6), (1024, 3, 3)],
-        ),
-        ("googlenet_2014", 96, "maxpool1 maxpool2 maxpool4", [(64, 24, 24), (192, 12, 12), (832, 3, 3)]),
-        (
-            "densenet121",
-            64,
-            "features.pool0 features.denseblock1 features.transition1",
-            [(64, 16, 16), (256, 16, 16), (128, 8, 8)],
-        ),
+        ("googlenet", 32, "maxpool2 inception3b inception4a inception5b", [(192, 4, 4), (480, 4, 4), (512, 2, 2), (1024, 1, 1)]),
+        ("googlenet_2014", 40, "maxpool1 maxpool2 maxpool4", [(64, 10, 10), (192, 5, 5), (832, 1, 1)]),
+        ("densenet121", 32, "features.pool0 features.denseblock1 features.transition1", [(64, 8, 8), (256, 8, 8), (128, 4, 4)]),
         (
             "cifar_densenet40_12",
             16,
@@ -126,7 +116,6 @@ def shapes_of(model, names, x):
             [(24, 8, 8), (108, 4, 4), (342, 2, 2)],
         ),
         ("se_resnet18", 64, "layer0 pool0 layer1 layer4", [(64, 32, 32), (64, 16, 16), (64, 16, 16), (512, 2, 2)]),
-        ("se_resnet50", 64, "layer1 layer2 layer2.0.conv1", [(256, 16, 16), (128, 8, 8), (512, 8, 8)]),
     ],
 )
 def test_stages_have_the_documented_shapes(name, size, modules, expected):
@@ -352,7 +341,7 @@ def test_published_auxiliary_classifiers_need_images_of_about_224_pixels():
 
 def test_googlenet_computes_what_torchvisions_does():
     theirs = import_torchvision().GoogLeNet(num_classes=10, aux_logits=False, init_weights=False, transform_input=True)
-    assert_like_torch(googlenet(10, transform_input=True), theirs, (2, 3, 64, 64), gradients=True)
+    assert_like_torch(googlenet(10, transform_input=True), theirs, (2, 3, 40, 40), gradients=True)
 
 
 def test_auxiliary_classifiers_compute_what_torchvisions_do():
@@ -360,7 +349,7 @@ def test_auxiliary_classifiers_compute_what_torchvisions_do():
     theirs = import_torchvision().GoogLeNet(init_weights=False, **options).double()
     ours = googlenet(**options).double()
     load_torch(ours, theirs)
-    assert_same_outputs(ours, theirs, (2, 3, 80, 64))
+    assert_same_outputs(ours, theirs, (2, 3, 64, 48))
 
 
 def assert_same_outputs(ours, theirs, shape):
@@ -442,7 +431,7 @@ def torch_googlenet(num_classes: int, aux_logits: bool):
 
 def test_published_googlenet_computes_what_the_paper_says():
     pytest.importorskip("torch")
-    assert_like_torch(googlenet_2014(10), torch_googlenet(10, False), (2, 3, 64, 64), gradients=True)
+    assert_like_torch(googlenet_2014(10), torch_googlenet(10, False), (2, 3, 40, 40), gradients=True)
 
 
 def test_published_auxiliary_classifiers_compute_what_the_paper_says():
@@ -455,12 +444,12 @@ def test_published_auxiliary_classifiers_compute_what_the_paper_says():
 
 def test_densenet_computes_what_torchvisions_does():
     theirs = import_torchvision().densenet121(num_classes=10)
-    assert_like_torch(bare("densenet121", num_classes=10), theirs, (2, 3, 64, 64))
+    assert_like_torch(bare("densenet121", num_classes=10), theirs, (2, 3, 40, 40))
 
 
 def test_small_densenet_has_the_gradients_of_torchvisions():
     theirs = import_torchvision().DenseNet(8, (2, 3, 2, 2), 16, num_classes=5)
-    assert_like_torch(DenseNet(8, (2, 3, 2, 2), 16, 5), theirs, (2, 3, 64, 64), gradients=True)
+    assert_like_torch(DenseNet(8, (2, 3, 2, 2), 16, 5), theirs, (2, 3, 40, 40), gradients=True)
 
 
 def torch_cifar_densenet(depth: int, growth: int, bottleneck: bool, num_classes: int = 10):
@@ -511,14 +500,55 @@ def test_cifar_densenets_compute_what_the_paper_says(name, depth, bottleneck, gr
 
 
 @pytest.mark.parametrize(
-    ("name", "theirs", "size", "gradients"),
+    ("block", "theirs", "groups", "stem", "shortcut_kernel", "options"),
     [
-        ("se_resnet18", "legacy_seresnet18", 64, True),
-        ("se_resnet50", "legacy_seresnet50", 72, False),
-        ("se_resnext50_32x4d", "legacy_seresnext50_32x4d", 72, False),
-        pytest.param("senet154", "legacy_senet154", 64, False, marks=pytest.mark.slow),
+        (SEBasicBlock, "SEResNetBlock", 1, (64,), 1, {}),
+        (SEBottleneck, "SEResNetBottleneck", 1, (64,), 1, {"kind": "resnet"}),
+        (SEBottleneck, "SEResNeXtBottleneck", 32, (64,), 1, {"kind": "resnext", "groups": 32}),
+        (SEBottleneck, "SEBottleneck", 64, (64, 64, 128), 3, {"kind": "senet", "groups": 64}),
+    ],
+    ids=["basic", "resnet", "resnext", "senet"],
+)
+def test_blocks_of_senets_compute_what_timms_do(block, theirs, groups, stem, shortcut_kernel, options):
+    """Networks of one block per stage."""
+    timm = import_timm()
+    from timm.models import senet
+
+    assert timm
+    arguments = {
+        "input_3x3": len(stem) == 3,
+        "downsample_kernel_size": shortcut_kernel,
+        "downsample_padding": shortcut_kernel // 2,
+    }
+    other = senet.SENet(getattr(senet, theirs), (1, 1, 1, 1), groups, 16, inplanes=stem[-1], num_classes=5, **arguments)
+    with init.skipped():
+        model = SENet(block, (1, 1, 1, 1), 5, 3, stem, shortcut_kernel, **options)
+    assert_like_torch(model, other, (2, 3, 40, 40), gradients=block is SEBasicBlock or options["kind"] == "resnext")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in STATES if "se" in name and "densenet" not in name])
+def test_senets_compute_what_timms_do(name):
+    theirs = import_timm().create_model(STATES[name].removeprefix("timm."), num_classes=10)
+    assert_like_torch(bare(name, num_classes=10), theirs, (2, 3, 64, 64))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["densenet161", "densenet169", "densenet201"])
+def test_deeper_densenets_compute_what_torchvisions_do(name):
+    theirs = getattr(import_torchvision(), name)(num_classes=10)
+    assert_like_torch(bare(name, num_classes=10), theirs, (2, 3, 64, 64))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "depth", "growth", "bottleneck"),
+    [
+        ("cifar_densenet100_12", 100, 12, False),
+        ("cifar_densenet_bc190_40", 190, 40, True),
+        ("cifar_densenet_bc250_24", 250, 24, True),
     ],
 )
-def test_senets_compute_what_timms_do(name, theirs, size, gradients):
-    theirs = import_timm().create_model(theirs, num_classes=10)
-    assert_like_torch(bare(name, num_classes=10), theirs, (2, 3, size, size), gradients=gradients)
+def test_deeper_cifar_densenets_compute_what_the_paper_says(name, depth, growth, bottleneck):
+    pytest.importorskip("torch")
+    assert_like_torch(bare(name), torch_cifar_densenet(depth, growth, bottleneck), (1, 3, 8, 8))

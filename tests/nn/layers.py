@@ -67,6 +67,12 @@ LAYERS = [
     ("Hardswish()", IMAGE),
     ("Hardsigmoid()", IMAGE),
     ("Hardtanh(-0.5, 2.0)", IMAGE),
+    ("CELU(0.6)", IMAGE),
+    ("PReLU()", IMAGE),
+    ("PReLU(4, init=0.1)", IMAGE),
+    ("PReLU(6)", (3, 6)),
+    ("Softsign()", IMAGE),
+    ("Softmax2d()", IMAGE),
     ("Sigmoid()", IMAGE),
     ("LogSigmoid()", IMAGE),
     ("Tanh()", IMAGE),
@@ -87,6 +93,10 @@ LAYERS = [
     ("UpsamplingNearest2d(size=(9, 4))", IMAGE),
     ("UpsamplingBilinear2d(scale_factor=3)", IMAGE),
     ("PixelShuffle(2)", IMAGE),
+    ("PixelUnshuffle(2)", (2, 3, 4, 6)),
+    ("ChannelShuffle(2)", IMAGE),
+    ("Unfold((3, 2), padding=1, stride=2)", IMAGE),
+    ("Fold((4, 5), 2)", (2, 8, 12)),
 ]
 
 # (constructor call, kind of target)

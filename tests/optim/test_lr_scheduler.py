@@ -187,7 +187,7 @@ def test_closed_form(name):
 
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_chain_in_a_sequence(place):
-    """PyTorch takes the first step of a chain twice there, and refuses one in a later place."""
+    """PyTorch takes one step too many in the first place, and raises NotImplementedError in a later one."""
     optimizer = two_groups()
     parts = [chained(ours, optimizer), ours.LinearLR(optimizer, 0.1, total_iters=8)]
     parts = parts if place == 0 else parts[::-1]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.ops.case import Case, Draw, Error
+from minigrad.tensor import Tensor
+from tests.ops.case import Case, Draw, Error, Raw
 
 NUMPY = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
@@ -36,6 +37,14 @@ CASES = [
     case("reflect as far as possible", (1, 2, 3, 4), (3, 3, 2, 2), mode="reflect"),
     case("replicate", (2, 3, 4, 5), (2, 1, 3, 0), mode="replicate"),
     case("replicate far", (1, 1, 1, 2), (4, 5, 3, 3), mode="replicate"),
+    Case(
+        "pad",
+        "tensors",
+        lambda d: (d.normal(2, 3), [Raw(Tensor(np.array([1]))), Raw(Tensor(np.array(2)))]),
+        lambda x, _: np.pad(x, ((0, 0), (1, 2))),
+        torch=lambda torch, x, _: torch.nn.functional.pad(x, (1, 2)),
+        step=1,
+    ),
     case("circular", (2, 3, 4, 5), (2, 1, 3, 0), mode="circular"),
     case("circular as far as possible", (1, 2, 3, 4), (4, 4, 3, 3), mode="circular"),
 ]
