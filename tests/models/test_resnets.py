@@ -396,6 +396,33 @@ def test_initialization_is_hes_by_the_outputs_of_a_convolution():
     assert not last["head.fc.bias"].any()
 
 
+NAMES = sorted({name for name, _ in PARAMETERS if name != "cifar_preact_resnet1001"} | set(cifar_resnet.__all__[3:]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_reaches_the_network(name):
+    known = mg.models.info(name).options
+    wanted = {"norm": "group", "stride_in": "1x1", "dropout": 0.25, "option": "B", "zero_init_residual": True}
+    with init.skipped():
+        model = make(name, num_classes=7, in_channels=2, **{key: value for key, value in wanted.items() if key in known})
+    modules = list(model.modules())
+    kinds = [type(module).__name__ for module in modules]
+    convolutions = [module for module in modules if isinstance(module, nn.Conv2d)]
+    assert convolutions[0].in_channels == 2
+    assert list(model.parameters())[-1].shape == (7,)  # the bias of the classifier
+    assert ("GroupNorm" in kinds, "BatchNorm2d" in kinds) == (("norm" in known), ("norm" not in known))
+    if "stride_in" in known:
+        strides = [np.max(c.stride) for c in convolutions if c.kernel_size in (3, (3, 3))]
+        assert max(strides) == 1
+    if "dropout" in known:
+        assert {module.p for module in modules if isinstance(module, nn.Dropout)} == {0.25}
+    if "zero_init_residual" in known:
+        blocks = [module for module in modules if hasattr(type(module), "last_norm")]
+        assert not any(block.last_norm.weight.detach().numpy().any() for block in blocks)
+    if "option" in known:
+        assert "PadShortcut" not in kinds
+
+
 def test_the_norm_may_be_a_function_of_the_channels():
     def norm(channels):
         return nn.BatchNorm2d(channels, momentum=0.25)

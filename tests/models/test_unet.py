@@ -175,6 +175,10 @@ def test_dropout_acts_at_the_bottom_in_training():
         model.eval()
         np.testing.assert_array_equal(model(x).numpy(), model(x).numpy())
     assert unet_2015(base_channels=2).dropout.p == 0.5
+    seen = []
+    model.dropout.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
+    model(x)
+    assert seen == [(1, 32, 4, 4), (1, 64, 2, 2)]
 
 
 def test_bad_options_and_inputs():
