@@ -18,7 +18,8 @@ class OneCycleLR(LRScheduler):
     ``total_steps``       steps of the whole training; or give ``epochs`` and ``steps_per_epoch``
     ``pct_start``         the part of the steps during which the rate rises, 0 ... 1
     ``anneal_strategy``   "cos" or "linear"
-    ``cycle_momentum``    whether the momentum goes from ``max_momentum`` to ``base_momentum`` and back
+    ``cycle_momentum``    whether the momentum (of Adam: the first of ``betas``) goes from ``max_momentum`` to ``base_momentum``
+                          and back
     ``div_factor``        the rate starts at max_lr / div_factor ...
     ``final_div_factor``  ... and ends at that divided by final_div_factor
     ``three_phase``       fall back to the start as fast as it rose, then fall to the end
@@ -53,7 +54,7 @@ class OneCycleLR(LRScheduler):
         if anneal_strategy not in ("cos", "linear"):
             raise ValueError(f'anneal_strategy must be "cos" or "linear", got {anneal_strategy!r}')
         self.anneal_strategy, self.cycle_momentum = anneal_strategy, bool(cycle_momentum)
-        if self.cycle_momentum and "momentum" not in optimizer.defaults:
+        if self.cycle_momentum and not {"momentum", "betas"} & optimizer.defaults.keys():
             raise ValueError(f"cycle_momentum=True needs an optimizer with momentum, {type(optimizer).__name__} has none")
         self.phases = _phases(check_number(pct_start, "pct_start", low=0, high=1), self.total_steps, bool(three_phase))
 
@@ -69,7 +70,8 @@ class OneCycleLR(LRScheduler):
                 initial = top / div_factor
                 group.update(initial_lr=initial, max_lr=top, min_lr=initial / final_div_factor)
                 if self.cycle_momentum:
-                    group.update(momentum=high, max_momentum=high, base_momentum=low)
+                    group.update(max_momentum=high, base_momentum=low)
+                    _set_momentum(group, high)
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
@@ -84,8 +86,15 @@ class OneCycleLR(LRScheduler):
         start_lr, end_lr, start_momentum, end_momentum = names
         if self.cycle_momentum:
             for group in self.optimizer.param_groups:
-                group["momentum"] = anneal(group[start_momentum], group[end_momentum], part)
+                _set_momentum(group, anneal(group[start_momentum], group[end_momentum], part))
         return [anneal(group[start_lr], group[end_lr], part) for group in self.optimizer.param_groups]
+
+
+def _set_momentum(group: dict, value: float) -> None:
+    if "betas" in group:
+        group["betas"] = (value, *group["betas"][1:])
+    else:
+        group["momentum"] = value
 
 
 def _phases(rise: float, total_steps: int, three_phase: bool) -> list[list]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from minigrad.creation import ones
 from minigrad.nn.parameter import Parameter
 from minigrad.optim import Adam, AdamW
+from minigrad.optim.lr_scheduler import OneCycleLR
 from minigrad.tensor import Tensor
 from tests.optim.test_rmsprop import COMMON, assert_follows, assert_like_pytorch, one
 
@@ -152,3 +154,19 @@ def test_wrong_arguments(name, kind):
     params, options, error, message = BAD[name]
     with pytest.raises(error, match=message):
         kind(params, **options)
+
+
+def test_one_cycle_moves_the_first_beta():
+    """As PyTorch does with ``betas``: the momentum of Adam goes down while the learning rate goes up."""
+    w = Parameter(ones(2))
+    optimizer = Adam([w], lr=0.1)
+    scheduler = OneCycleLR(optimizer, 0.1, total_steps=10)
+    betas = []
+    for _ in range(9):
+        betas.append(optimizer.param_groups[0]["betas"])
+        w.grad = ones(2)
+        optimizer.step()
+        scheduler.step()
+    assert betas[0] == (0.95, 0.999)
+    assert min(b for b, _ in betas) == pytest.approx(0.85, abs=1e-3)
+    assert {second for _, second in betas} == {0.999}
