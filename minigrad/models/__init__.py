@@ -76,7 +76,7 @@ from minigrad.models.mobilenet import (
     mobilenet_v2,
 )
 from minigrad.models.nasnet import NASNet, nasnet_a_large, nasnet_a_mobile
-from minigrad.models.nin import cifar_nin, nin
+from minigrad.models.nin import NIN, cifar_nin, nin
 from minigrad.models.preact_resnet import (
     PreActBottleneck,
     PreActResNet,
@@ -112,7 +112,7 @@ from minigrad.models.senet import (
     senet154,
 )
 from minigrad.models.unet import UNet, unet, unet_2015
-from minigrad.models.vgg import vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
+from minigrad.models.vgg import VGG, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
 from minigrad.models.zfnet import ZFNet, zfnet
 
 __all__ = [
@@ -138,6 +138,7 @@ __all__ = [
     "MobileNetV2",
     "ModelInfo",
     "NASNet",
+    "NIN",
     "Paper",
     "PreActBottleneck",
     "PreActResNet",
@@ -149,6 +150,7 @@ __all__ = [
     "StochasticDepth",
     "SubSampling",
     "UNet",
+    "VGG",
     "ZFNet",
     "alexnet",
     "alexnet_2012",

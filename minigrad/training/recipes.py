@@ -38,7 +38,12 @@ RECIPES = {
     "folder": Recipe("cifar_resnet20", epochs=30, batch_size=64, lr=0.1),
 }
 
-LARGEST_LR = {"lenet5": 0.1}  # models without normalization diverge at rates that suit the others
+# Models without normalization diverge at rates that suit the others.
+LARGEST_LR = {
+    **{"lenet5": 0.1, "lenet5_1998": 0.001},
+    **dict.fromkeys(("alexnet", "alexnet_2012", "cifar_nin", "googlenet_2014", "nin", "zfnet"), 0.01),
+    **dict.fromkeys(("vgg11", "vgg13", "vgg16", "vgg19"), 0.01),
+}
 
 
 def recipe_for(data: str, model: str | None = None) -> Recipe:
