@@ -295,7 +295,7 @@ def test_the_installed_command_is_this_one():
         ("train --resume nowhere", "there is no folder nowhere"),
         ("eval", "RUN"),
         ("eval nowhere", "there is no file nowhere"),
-        ("summary resnet20", "there is no model 'resnet20': did you mean 'cifar_resnet20'?"),
+        ("summary cifar_resnt20", "there is no model 'cifar_resnt20': did you mean 'cifar_resnet20'?"),
         ("summary lenet5 --image-size 28", "fc1: linear: expects 400 features, got 256"),
         ("summary lenet5 --image-size 0", "--image-size"),
         ("summary lenet5 --image-size 1 2 3", "--image-size takes one number, or height and width, got 3 numbers"),

@@ -74,9 +74,9 @@ def op(function: F) -> F:
 
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
-        if kwargs and not aliases.keys().isdisjoint(kwargs):
-            args, kwargs = with_own_names(aliases, args, kwargs)
         try:
+            if kwargs and not aliases.keys().isdisjoint(kwargs):
+                args, kwargs = with_own_names(aliases, args, kwargs)
             observer = autograd.state.observer
             y = function(*args, **kwargs) if observer is None else observer(function, args, kwargs)
         except (ValueError, TypeError, IndexError, RuntimeError, ZeroDivisionError) as error:
@@ -97,9 +97,9 @@ def no_gradient(function: F) -> F:
 
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
-        if kwargs and not aliases.keys().isdisjoint(kwargs):
-            args, kwargs = with_own_names(aliases, args, kwargs)
         try:
+            if kwargs and not aliases.keys().isdisjoint(kwargs):
+                args, kwargs = with_own_names(aliases, args, kwargs)
             observer = autograd.state.observer
             return function(*args, **kwargs) if observer is None else observer(function, args, kwargs)
         except (ValueError, TypeError, IndexError, RuntimeError, ZeroDivisionError) as error:
@@ -121,6 +121,8 @@ def other_names(function: Callable) -> dict[str, str]:
 
 def with_own_names(aliases: dict[str, str], args: tuple, kwargs: dict) -> tuple[tuple, dict]:
     """The arguments of a call under our names; ``input=`` becomes the first positional one, where the call has none."""
+    if "out" in kwargs:  # NumPy's functions ask so: np.sum(x) calls x.sum(axis=None, dtype=None, out=None)
+        raise TypeError("out= is not possible; for NumPy's functions use x.detach().numpy()")
     if not args and "input" in kwargs and "input" in aliases:
         args, kwargs = (kwargs["input"],), {name: value for name, value in kwargs.items() if name != "input"}
     return args, {aliases.get(name, name): value for name, value in kwargs.items()}

@@ -150,8 +150,9 @@ RULES: dict[str, Rule] = {
     },
     **{
         name: _moves("x repeated", "g(y) summed over the repetitions")
-        for name in ("expand", "expand_as", "broadcast_to", "repeat", "repeat_interleave")
+        for name in ("expand", "expand_as", "broadcast_to", "repeat", "repeat_interleave", "tile")
     },
+    "narrow": _moves("some slices of x that follow one another", "g(y) at their places, 0 elsewhere"),
     "flip": _moves("x backwards", "g(y) backwards"),
     "roll": _moves("x turned around by some places", "g(y) turned back"),
     "tril": _moves("the lower triangle of x", "the lower triangle of g(y)"),

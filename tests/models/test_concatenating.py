@@ -13,7 +13,15 @@ from minigrad.models.googlenet import BLOCKS, IMAGENET_MEAN, IMAGENET_STD, GoogL
 from minigrad.models.senet import SEBasicBlock, SEBottleneck, SENet, se_resnet18
 from minigrad.nn import functional as F
 from minigrad.nn import init
-from tests.models.oracle import assert_canonical_state, assert_like_torch, count, import_timm, import_torchvision, load_torch
+from tests.models.oracle import (
+    assert_canonical_state,
+    assert_like_torch,
+    count,
+    import_timm,
+    import_torchvision,
+    load_torch,
+    randomize,
+)
 
 # Published sizes, and what follows from them: another classifier, other images.
 COUNTS = [
@@ -350,14 +358,14 @@ def test_auxiliary_classifiers_compute_what_torchvisions_do():
     assert_same_outputs(ours, theirs, (2, 3, 64, 48))
 
 
-def assert_same_outputs(ours, theirs, shape):
-    """All outputs in the present mode, in float64."""
+def assert_same_outputs(ours, theirs, shape, tolerance=1e-9):
+    """All outputs (or rows of the one output) in the present mode, in float64."""
     torch = pytest.importorskip("torch")
     x = np.random.default_rng(0).standard_normal(shape)
     with mg.no_grad(), torch.no_grad():
         outputs, expected = ours(mg.tensor(x)), theirs(torch.from_numpy(x))
     for y, t in zip(outputs, expected, strict=True):
-        assert abs(y.numpy() - t.numpy()).max() <= 1e-9 * abs(t.numpy()).max()
+        assert abs(y.numpy() - t.numpy()).max() <= tolerance * abs(t.numpy()).max()
 
 
 def torch_googlenet(num_classes: int, aux_logits: bool):
@@ -523,8 +531,13 @@ def test_blocks_of_senets_compute_what_timms_do(block, theirs, groups, stem, sho
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in STATES if "se" in name and "densenet" not in name])
 def test_senets_compute_what_timms_do(name):
+    """In float64: without statistics of its own the deepest network enlarges roundings a million times."""
+    pytest.importorskip("torch").manual_seed(0)
     theirs = import_timm().create_model(STATES[name].removeprefix("timm."), num_classes=10)
-    assert_like_torch(bare(name, num_classes=10), theirs, (2, 3, 64, 64))
+    randomize(theirs)
+    ours = bare(name, num_classes=10)
+    load_torch(ours, theirs)
+    assert_same_outputs(ours.double().eval(), theirs.double().eval(), (2, 3, 64, 64), 1e-5)
 
 
 @pytest.mark.slow
