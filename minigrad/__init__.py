@@ -227,6 +227,14 @@ def numel(x: Tensor) -> _builtins.int:
     return x.numel()
 
 
+def diff(x: Tensor, n: _builtins.int = 1, dim: _builtins.int = -1) -> Tensor:
+    """The differences of neighbours along ``dim``, x[i + 1] - x[i], taken ``n`` times; each time there is one less."""
+    for _ in range(n):
+        length = _builtins.max(x.shape[dim] - 1, 0)
+        x = sub(narrow(x, dim, x.shape[dim] - length, length), narrow(x, dim, 0, length))
+    return x
+
+
 def _variable(data: Tensor, requires_grad: _builtins.bool = False, volatile: _builtins.bool = False) -> Tensor:
     """``autograd.Variable`` of code from before PyTorch 0.4: a tensor that shares the memory of ``data``. No effect: volatile."""
     return data.detach().requires_grad_(requires_grad)
@@ -336,6 +344,7 @@ __all__ = [
     "cuda",
     "cumsum",
     "device",
+    "diff",
     "div",
     "divide",
     "dot",

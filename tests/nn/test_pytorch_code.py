@@ -91,6 +91,7 @@ CALLS = [
     lambda torch, F, x: torch.clip(x, -1, 1).multiply(2).subtract(0.5).divide(3).true_divide(2).absolute(),
     lambda torch, F, x: x.clamp_min(0.1) + x.clamp_max(-0.1) + x.where(x > 0, -x),
     lambda torch, F, x: torch.narrow(x, 1, 2, 3).tile(1, 2, 1) + torch.tile(x[:, :3], (2, 1)),
+    lambda torch, F, x: torch.diff(x) + torch.diff(x, n=2, dim=1).sum() + torch.diff(x[:, :1], dim=1).sum(),
     lambda torch, F, x: torch.swapaxes(x, 1, 2) + x.moveaxis(1, 2) + x.swapdims(2, 1),
     lambda torch, F, x: x.type(torch.FloatTensor) + x.type(torch.float32) + x.type("torch.FloatTensor"),
     lambda torch, F, x: torch.FloatTensor([[1, 2], [3, 4]]) + torch.LongTensor([1, 2]),
