@@ -39,7 +39,8 @@ class _Deformation:
         return deform(images, field), deform_masks(masks, field)
 
     def field(self, n: int, height: int, width: int, rng: np.random.Generator | None = None) -> np.ndarray:
-        raise NotImplementedError
+        """Displacements (down, to the right) in pixels: (n, 2, height, width)."""
+        raise NotImplementedError(f"{type(self).__name__} must define field")
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,8 @@ class _Mixing:
         return soft
 
     def _mix(self, x: np.ndarray, partners: np.ndarray, share: float, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-        raise NotImplementedError
+        """The images x (N, H, W, C) mixed with ``x[partners]``, and the share of x that is left."""
+        raise NotImplementedError(f"{type(self).__name__} must define _mix")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 
 from minigrad.kernels.layout import channels_last as lay_channels_last
 from minigrad.ops._base import check_tensor, normalize_dims, op, record, unbroadcast, xp
+from minigrad.ops.indexing import getitem
 from minigrad.tensor import Tensor
 
 __all__ = [
@@ -187,15 +188,7 @@ def narrow(x: Tensor, dim: int, start: int, length: int) -> Tensor:
     first = start + size if start < 0 else start
     if not 0 <= first <= first + length <= size:
         raise ValueError(f"start={start} and length={length} reach beyond dimension {dim} of shape {x.shape}")
-    cut = (slice(None),) * dim + (slice(first, first + length),)
-    before, library = x.shape, xp(x)
-
-    def backward(gy):
-        gx = library.zeros_like(gy, shape=before)
-        gx[cut] = gy
-        return gx
-
-    return record(x.data[cut], (x,), backward, view_of=x)
+    return getitem(x, (slice(None),) * dim + (slice(first, first + length),))
 
 
 # ---- other orders of the dimensions ------------------------------------------------------------------------------------

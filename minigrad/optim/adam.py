@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from minigrad.optim.adaptive import AdaptiveOptimizer, add_square, check_options, lerp
 from minigrad.optim.optimizer import check_number
-from minigrad.optim.rmsprop import AdaptiveOptimizer, add_square, check_options, lerp
 
 __all__ = ["Adam", "AdamW"]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from minigrad.device import array_module, device_of, move
+from minigrad.optim.adaptive import blocks, lerp
 from minigrad.optim.optimizer import check_count, check_number
-from minigrad.optim.rmsprop import blocks, lerp
 from minigrad.tensor import Tensor
 
 __all__ = ["ExponentialMovingAverage"]

@@ -210,3 +210,18 @@ def check_count(value: Any, name: str, low: int = 1) -> int:
     if value < low:
         raise ValueError(f"{name} must be at least {low}, got {value}")
     return int(value)
+
+
+def check_alike(array: Any, p: Tensor, group: dict[str, Any], index: int, what: str) -> None:
+    """Raise RuntimeError unless ``array`` fits the parameter, which may have been moved, converted or given a new array."""
+    x = p.data
+    if array.shape != x.shape or array.dtype != x.dtype or type(array) is not type(x):
+        name = group["param_names"][index] if "param_names" in group else f"number {index} of its group"
+        raise RuntimeError(
+            f"the {what} of parameter {name} is {_described(array)}, the parameter is {_described(p.data)}: "
+            "move or convert a model before making its optimizer"
+        )
+
+
+def _described(array: Any) -> str:
+    return f"{array.dtype} of shape {array.shape} on {device_of(array)}"

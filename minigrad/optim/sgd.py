@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from minigrad.device import array_module, device_of
+from minigrad.device import array_module
 from minigrad.kernels import for_array
-from minigrad.optim.optimizer import Optimizer, check_number
+from minigrad.optim.optimizer import Optimizer, check_alike, check_number
 from minigrad.tensor import Tensor
 
 __all__ = ["SGD"]
@@ -100,27 +100,12 @@ class SGD(Optimizer):
 
     def _velocity(self, p: Tensor, group: dict[str, Any], index: int) -> tuple[Any, bool]:
         """The velocity's array (None without momentum) and whether this is its first step."""
-        _check_alike(p.grad.data, p, group, index, "gradient")
+        check_alike(p.grad.data, p, group, index, "gradient")
         if group["momentum"] == 0:
             return None, False
         state = self.state.get(p)
         velocity = None if state is None else state.get("momentum_buffer")
         if velocity is None:
             return array_module(p.data).empty_like(p.data), True
-        _check_alike(velocity.data, p, group, index, "velocity")
+        check_alike(velocity.data, p, group, index, "velocity")
         return velocity.data, False
-
-
-def _check_alike(array: Any, p: Tensor, group: dict[str, Any], index: int, what: str) -> None:
-    """Raise RuntimeError unless ``array`` fits the parameter, which may have been moved, converted or given a new array."""
-    x = p.data
-    if array.shape != x.shape or array.dtype != x.dtype or type(array) is not type(x):
-        name = group["param_names"][index] if "param_names" in group else f"number {index} of its group"
-        raise RuntimeError(
-            f"the {what} of parameter {name} is {_described(array)}, the parameter is {_described(p.data)}: "
-            "move or convert a model before making its optimizer"
-        )
-
-
-def _described(array: Any) -> str:
-    return f"{array.dtype} of shape {array.shape} on {device_of(array)}"

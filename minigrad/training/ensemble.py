@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from minigrad.autograd import no_grad
+from minigrad.data import TenCrop
 from minigrad.nn import Module
 from minigrad.nn.functional import softmax
 from minigrad.tensor import Tensor
@@ -31,12 +32,10 @@ def flips(images: Tensor) -> list[Tensor]:
 
 
 def ten_crops(images: Tensor) -> list[Tensor]:
-    """The four corners and the middle of the images, 7/8 as high and wide, and the mirror images of these five."""
-    h, w = images.shape[2:]
-    ch, cw = (max(1, size * 7 // 8) for size in (h, w))
-    corners = [(0, 0), (0, w - cw), (h - ch, 0), (h - ch, w - cw), ((h - ch) // 2, (w - cw) // 2)]
-    crops = [images[:, :, top : top + ch, left : left + cw] for top, left in corners]
-    return [*crops, *(crop.flip(3) for crop in crops)]
+    """The crops of ``data.TenCrop``, 7/8 as high and wide as the images (AlexNet's 224 of 256)."""
+    crop = TenCrop(tuple(max(1, size * 7 // 8) for size in images.shape[2:]))
+    crops = crop(images.numpy())  # ten in a row for each image
+    return [Tensor(crops[k::10]) for k in range(10)]
 
 
 VIEWS: dict[str, Callable[[Tensor], list[Tensor]]] = {"one": one_view, "flip": flips, "ten-crop": ten_crops}

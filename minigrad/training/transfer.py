@@ -110,21 +110,37 @@ def cached_features(model: Module, loader: Iterable) -> TensorDataset:
     """What the last layer of ``model`` sees of each image of ``loader``, with its class: the trunk runs once, in evaluation mode.
 
     The result holds features (images, F) and int64 classes in the order of the loader, which should neither shuffle nor
-    augment. Raises ValueError if the loader gives nothing.
+    augment. Raises ValueError if the loader gives nothing, or if the model does something with the output of its last layer
+    (a mean over the image, say), so that training that layer alone would not train the model.
     """
+    name, head = head_of(model)
     seen: list[np.ndarray] = []
-    handle = head_of(model)[1].register_forward_pre_hook(lambda module, args: seen.append(_host(args[0])))
+    scores: list[Tensor] = []
+    handles = [
+        head.register_forward_pre_hook(lambda module, args: seen.append(_host(args[0]))),
+        head.register_forward_hook(lambda module, args, output: scores.append(output)),
+    ]
     classes = []
     try:
         with evaluation_mode(model), no_grad():
             for images, target in loader:
-                model(*on_device(model, images))
+                output = model(*on_device(model, images))
+                if not _is_same(output, scores.pop().flatten(1)):
+                    raise ValueError(
+                        f"the output of the last layer with parameters, {name}, is not that of the model: what follows it would "
+                        "be left out, so this model cannot be trained by its last layer alone"
+                    )
                 classes.append(_host(target))
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
     if not classes:
         raise ValueError("the loader gives no batches: there are no features to keep")
     return TensorDataset(np.concatenate(seen), np.concatenate(classes))
+
+
+def _is_same(output: Any, scores: Tensor) -> bool:
+    return isinstance(output, Tensor) and np.array_equal(_host(output), _host(scores), equal_nan=True)
 
 
 def _host(t: Tensor) -> np.ndarray:

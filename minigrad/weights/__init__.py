@@ -3,7 +3,8 @@
 from minigrad.weights.loading import LoadReport, load_weights
 from minigrad.weights.state import load, save
 from minigrad.weights.tensor_file import CheckpointError, load_file, read_metadata, save_file
-from minigrad.weights.torch_file import load_torch_file, save_torch_file
+from minigrad.weights.torch_file import load_torch_file
+from minigrad.weights.torch_writing import save_torch_file
 
 __all__ = [
     "CheckpointError",

@@ -123,12 +123,14 @@ def recognize(keys: Iterable[str], targets: Mapping[str, object]) -> tuple[dict[
     """
     keys = list(keys)
     bare = _without_prefixes(keys, targets)
-    plain = {key: name for key, name in zip(keys, bare, strict=True)}  # noqa: C416 (named for the reader)
+    plain = dict(zip(keys, bare, strict=True))
     best, dialect = plain, None
     fitting = sum(name in targets for name in bare)
     for name, rename in DIALECTS.items():
         renamed = rename(bare)
-        count = len({new for new in renamed.values() if new in targets})
+        if len(set(renamed.values())) < len(renamed):
+            continue  # two arrays would get one name, and one of them would be lost
+        count = sum(new in targets for new in renamed.values())
         if count > fitting:
             best, dialect, fitting = {key: renamed[old] for key, old in plain.items()}, name, count
     return best, dialect

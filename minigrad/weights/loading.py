@@ -18,7 +18,8 @@ from minigrad.weights.tensor_file import CheckpointError
 __all__ = ["LoadReport", "load_weights", "state_dict_of", "verify_hash"]
 
 WRAPPERS = ("state_dict", "model", "model_state", "model_state_dict", "net", "network", "params")
-HASH = re.compile(r"-([0-9a-f]{8,64})$")  # torchvision's file names end with the start of the content's SHA-256
+# torchvision's file names end with the start of the content's SHA-256. Eight digits may be a date instead.
+HASH = re.compile(r"-(?!(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])$)([0-9a-f]{8,64})$")
 SHOWN = 6  # keys that a line of a report lists
 
 

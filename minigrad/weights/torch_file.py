@@ -1,4 +1,4 @@
-"""Files of ``torch.save`` without PyTorch: reading all three kinds, writing the one of today.
+"""Files of ``torch.save`` without PyTorch: reading all three kinds (``torch_writing.py`` writes the one of today).
 
 ========  ===========  ======================================================================================================
 kind      PyTorch      content
@@ -21,25 +21,21 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
-from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from minigrad.device import to_numpy
-from minigrad.tensor import Tensor
 from minigrad.weights import pickles
-from minigrad.weights.atomic import write_atomically
-from minigrad.weights.pickles import ELEMENTS, Source, Storage, View
+from minigrad.weights.pickle_values import MAX_DIMS, Storage, View, check_size, short
+from minigrad.weights.pickles import Source
 from minigrad.weights.tensor_file import CheckpointError
+from minigrad.weights.torch_tensors import SPARE, Maker, announced, element_of, storage_identity
 
-__all__ = ["is_torch_file", "load_torch_file", "save_torch_file"]
+__all__ = ["is_torch_file", "load_torch_file"]
 
 MAGIC = 0x1950A86A20F9469CFC6C
 ZIP_START = b"PK\x03\x04"
-MAX_DEPTH = 100  # of dictionaries and lists in one another
-SPARE = 64 << 20  # bytes that a small file may take more in memory than on the disk
 CHUNK = 4 << 20
 
 
@@ -114,8 +110,8 @@ def _read_zip(file: BinaryIO, size: int) -> Any:
     storages: dict[str, Storage] = {}
 
     def storage(identity: Any) -> Storage:
-        key, dtype, numel = _storage_identity(identity, 5)
-        known = _known(storages, key, dtype, numel)
+        key, dtype, numel = storage_identity(identity, 5)
+        known = announced(storages, key, dtype, numel)
         name = f"{folder}data/{key}"
         if name not in archive.entries:
             raise CheckpointError(f"its storage {name} is missing")
@@ -131,7 +127,7 @@ def _read_zip(file: BinaryIO, size: int) -> Any:
         raise CheckpointError(f"{source.left} bytes follow its pickle")
     for key, known in storages.items():
         known.content = archive.array(f"{folder}data/{key}")
-    return _Maker(order, len(content)).plain(value)
+    return Maker(order, len(content)).plain(value)
 
 
 class _Archive:
@@ -211,12 +207,12 @@ def _read_stream(file: BinaryIO, size: int) -> Any:
     storages: dict[str, Storage] = {}
 
     def storage(identity: Any) -> Storage:
-        key, dtype, numel = _storage_identity(identity, 6)
-        return _part(_known(storages, key, dtype, numel), identity[5])
+        key, dtype, numel = storage_identity(identity, 6)
+        return _part(announced(storages, key, dtype, numel), identity[5])
 
     magic, version, facts = (pickles.load(source) for _ in range(3))
     if magic != MAGIC or version != 1001 or type(facts) is not dict:
-        raise CheckpointError(f"it does not begin as a stream of version 1001 does (but with {pickles.short(version)})")
+        raise CheckpointError(f"it does not begin as a stream of version 1001 does (but with {short(version)})")
     before = source.left
     value = pickles.load(source, storage)
     length = before - source.left
@@ -227,7 +223,7 @@ def _read_stream(file: BinaryIO, size: int) -> Any:
         _fill(storages[key], source)
     if source.left:
         raise CheckpointError(f"{source.left} bytes follow its last storage")
-    return _Maker("little", length).plain(value)  # storages are so, whatever the machine was
+    return Maker("little", length).plain(value)  # storages are so, whatever the machine was
 
 
 def _part(storage: Storage, place: Any) -> Storage:
@@ -235,7 +231,7 @@ def _part(storage: Storage, place: Any) -> Storage:
     if place is None:
         return storage
     if type(place) is not tuple or len(place) != 3:
-        raise CheckpointError(f"a part of a storage is {pickles.short(place)}")
+        raise CheckpointError(f"a part of a storage is {short(place)}")
     return storage.part(place[1], place[2])
 
 
@@ -270,7 +266,7 @@ def _read_tar(file: BinaryIO, size: int) -> Any:
     source = _member(file, members["storages"])
     for _ in range(_count(pickles.load(source))):
         key, _, kind = _tuple_of(pickles.load(source), 3)
-        dtype = _element(kind, "Storage")
+        dtype = element_of(kind, "Storage")
         made[_key(key)] = storage = Storage(dtype, source.integer(8, signed=True))
         storage.content = _take(source, storage.nbytes)
     views = pickles.load(source)
@@ -283,7 +279,7 @@ def _read_tar(file: BinaryIO, size: int) -> Any:
         key, storage, _ = _tuple_of(pickles.load(source), 3)
         dims = source.integer(4)
         source.read(4)  # what was once the other half of the number of dimensions
-        if dims > pickles.MAX_DIMS:
+        if dims > MAX_DIMS:
             raise CheckpointError(f"a tensor has {dims} dimensions")
         shape, strides = (tuple(source.integer(8, signed=True) for _ in range(dims)) for _ in range(2))
         made[_key(key)] = View(_storage(made, storage), source.integer(8, signed=True), shape, strides)
@@ -291,10 +287,10 @@ def _read_tar(file: BinaryIO, size: int) -> Any:
     def outside(identity: Any) -> Storage | View:
         found = made.get(_key(identity))
         if found is None:
-            raise CheckpointError(f"its pickle names {pickles.short(identity)}, which the archive does not hold")
+            raise CheckpointError(f"its pickle names {short(identity)}, which the archive does not hold")
         return found
 
-    return _Maker("little", members["pickle"][1]).plain(pickles.load(_member(file, members["pickle"]), outside))
+    return Maker("little", members["pickle"][1]).plain(pickles.load(_member(file, members["pickle"]), outside))
 
 
 def _tar_members(file: BinaryIO, size: int) -> dict[str, tuple[int, int]]:
@@ -329,12 +325,12 @@ def _member(file: BinaryIO, place: tuple[int, int]) -> Source:
 
 
 def _count(value: Any) -> int:
-    return pickles.check_size(value, "the number of storages or tensors")
+    return check_size(value, "the number of storages or tensors")
 
 
 def _tuple_of(value: Any, n: int) -> tuple:
     if type(value) not in (tuple, list) or len(value) != n:
-        raise CheckpointError(f"the tar archive has {pickles.short(value)} where {n} values belong")
+        raise CheckpointError(f"the tar archive has {short(value)} where {n} values belong")
     return tuple(value)
 
 
@@ -343,194 +339,12 @@ def _key(value: Any) -> int:
     if type(value) in (str, bytes) and len(value) <= 20 and value.isdigit() and value.isascii():
         value = int(value)
     if type(value) is not int or not 0 <= value < 1 << 64:
-        raise CheckpointError(f"a storage or tensor is called {pickles.short(value)}")
+        raise CheckpointError(f"a storage or tensor is called {short(value)}")
     return value
 
 
 def _storage(made: Mapping[int, Storage | View], key: Any) -> Any:
     found = made.get(_key(key))
     if type(found) is not Storage:
-        raise CheckpointError(f"the tar archive has no storage {pickles.short(key)}")
+        raise CheckpointError(f"the tar archive has no storage {short(key)}")
     return found
-
-
-# ---- storages and tensors ------------------------------------------------------------------------------------------------
-
-
-def _storage_identity(identity: Any, n: int) -> tuple[str, str, Any]:
-    """(key, element type, number of elements) of ("storage", class, key, place, number of elements, ...)."""
-    if type(identity) is not tuple or len(identity) != n or identity[0] not in ("storage", b"storage"):
-        raise CheckpointError(f"its pickle refers to {pickles.short(identity)}, which is no storage")
-    return pickles.text(identity[2]), _element(identity[1], "Storage"), identity[4]
-
-
-def _element(kind: Any, ending: str) -> str:
-    if type(kind) is not pickles.Global or kind.value is None or not kind.name.endswith(ending):
-        raise CheckpointError(f"a storage is of the class {pickles.short(kind)}")
-    return kind.value
-
-
-def _known(storages: dict[str, Storage], key: str, dtype: str, numel: Any) -> Storage:
-    """The storage ``key``, new or as it was announced before."""
-    known = storages.get(key)
-    if known is None:
-        known = storages[key] = Storage(dtype, numel)
-    if (known.dtype, known.numel) != (dtype, numel):
-        raise CheckpointError(
-            f"its storage {key!r} has {known.numel} elements of {known.dtype}, and {pickles.short(numel)} of {dtype}"
-        )
-    return known
-
-
-class _Maker:
-    """Makes what a pickle described into what is given back: Tensors for views, and new dictionaries, lists and tuples."""
-
-    def __init__(self, order: str, length: int):
-        self.order = order
-        # A list that holds another twice, which holds another twice, has few bytes of pickle (``length``) and endless content.
-        self.values = 200_000 + length
-        self.spare = SPARE
-        self.flat: dict[tuple[int, str], tuple[np.ndarray, list]] = {}
-
-    def plain(self, value: Any, depth: int = 0) -> Any:
-        kind = type(value)
-        self.values -= 1
-        if self.values < 0 or depth > MAX_DEPTH:
-            raise CheckpointError("its lists and dictionaries hold one another too often or too deep")
-        if kind in (str, int, float, bool, bytes, type(None)):
-            return value
-        if kind is dict:
-            return {key: self.plain(v, depth + 1) for key, v in value.items()}
-        if kind is list:
-            return [self.plain(v, depth + 1) for v in value]
-        if kind is tuple:
-            return tuple([self.plain(v, depth + 1) for v in value])
-        if kind is View:
-            return self.tensor(value)
-        if kind is Storage:  # saved for itself
-            return self.tensor(View(value, 0, (value.numel,), (1,)))
-        if kind is pickles.NumPyArray and value.array is not None:
-            return value.array
-        if kind is pickles.Global and value.name.startswith("torch.") and value.name[6:] in ELEMENTS:
-            return pickles.value_of_dtype(value.value)
-        raise CheckpointError(f"its pickle gives {pickles.short(value)} where a value belongs")
-
-    def tensor(self, view: View) -> Tensor:
-        """The same Tensor each time that the same view comes up."""
-        if view.made is None:
-            flat, version = self.elements(view.storage, view.dtype)
-            start = view.offset + view.storage.start // ELEMENTS[view.dtype][0]
-            array = self.strided(flat, start, view.size, view.stride)
-            view.made = Tensor(array, requires_grad=view.requires_grad and array.dtype.kind == "f")
-            if array.base is not None:
-                view.made.version = version  # tensors of the same memory notice one another's changes
-        return view.made
-
-    def strided(self, flat: np.ndarray, start: int, size: tuple[int, ...], stride: tuple[int, ...]) -> np.ndarray:
-        if 0 in size:
-            return np.empty(size, flat.dtype)
-        item = flat.itemsize
-        view = np.lib.stride_tricks.as_strided(flat[start:], size, [s * item for s in stride])
-        reach = 0
-        for s, n in sorted(zip(stride, size, strict=True)):
-            if n > 1 and s <= reach:  # elements are named twice, as expand() does: each gets a place of its own
-                self.spare -= prod(size) * item
-                if self.spare < 0:
-                    raise CheckpointError(f"a tensor of shape {pickles.short(size)} repeats few elements too often")
-                return np.array(view)
-            reach += (n - 1) * s
-        return view
-
-    def elements(self, storage: Storage, dtype: str) -> tuple[np.ndarray, list]:
-        """All elements of a storage (or of that which it is a part of) as one array, made once; and its count of changes."""
-        storage = storage.root or storage
-        key = id(storage), dtype
-        if key not in self.flat:
-            self.flat[key] = _elements(storage.content, dtype, self.order), [0]
-        return self.flat[key]
-
-
-def _elements(content: np.ndarray, dtype: str, order: str) -> np.ndarray:
-    """Bytes as an array of the machine's byte order."""
-    if dtype == "bool":
-        return content != 0  # a byte that is neither 0 nor 1 would be no boolean for NumPy
-    code = np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder("<" if order == "little" else ">")
-    array = content[: len(content) // code.itemsize * code.itemsize].view(code)
-    array = array.astype(code.newbyteorder("="), copy=False)
-    return (array.astype(np.uint32) << 16).view(np.float32) if dtype == "bfloat16" else array
-
-
-# ---- writing -------------------------------------------------------------------------------------------------------------
-
-
-def save_torch_file(state: Any, path: str | os.PathLike) -> None:
-    """Write a state dict, or nested dictionaries, lists and tuples of tensors, numbers, texts and None, for PyTorch.
-
-    ``torch.load(path)`` reads the file (a zip archive), also with ``weights_only=True``. The old file, if any, is replaced in
-    one step. Every tensor is written in C order, as one without gradients; one that appears twice is stored once.
-
-    Raises TypeError, which names the place, for anything else; OSError (the old file is unchanged) if writing fails.
-    """
-    arrays: list[tuple[Any, np.ndarray]] = []
-    content = pickles.dump(_prepare(state, "", arrays, {}))
-    entries: dict[str, Any] = {"data.pkl": content, "byteorder": b"little"}
-    for i, (_, array) in enumerate(arrays):
-        flat = array.astype(array.dtype.newbyteorder("<"), copy=False).reshape(-1)
-        entries[f"data/{i}"] = flat.view(np.uint8).data
-    entries["version"] = b"3\n"
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in entries.items():
-            archive.writestr(zipfile.ZipInfo(f"archive/{name}"), data)  # dated 1980: the same content gives the same bytes
-    write_atomically(path, buffer.getvalue())
-
-
-def _prepare(value: Any, place: str, arrays: list[tuple[Any, np.ndarray]], known: dict[tuple, int], depth: int = 0) -> Any:
-    """``value`` of plain dictionaries, lists, tuples and values, its tensors moved into ``arrays`` and replaced by Views."""
-    here = place or "the top"
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return _plain(value, here)
-    if isinstance(value, np.generic):
-        return _plain(value.item(), here)
-    if isinstance(value, Tensor) or (hasattr(value, "dtype") and hasattr(value, "strides")):
-        return _view(value, here, arrays, known)
-    if depth == MAX_DEPTH:
-        raise TypeError(f"save_torch_file: more than {MAX_DEPTH} dictionaries and lists in one another")
-    inner = place + "." if place else ""
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, (str, int)) or isinstance(key, bool):
-                raise TypeError(f"save_torch_file: the keys at {here} must be texts or integers, got {key!r}")
-        return {_plain(k, here): _prepare(v, f"{inner}{k}", arrays, known, depth + 1) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        items = [_prepare(v, f"{inner}{i}", arrays, known, depth + 1) for i, v in enumerate(value)]
-        return items if isinstance(value, list) else tuple(items)
-    hint = ": save its state_dict()" if hasattr(value, "state_dict") else ""
-    raise TypeError(f"save_torch_file: cannot save the {type(value).__name__} at {here}{hint}")
-
-
-def _plain(value: Any, here: str) -> Any:
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise TypeError(f"save_torch_file: the text at {here} cannot be written as UTF-8") from None
-    if isinstance(value, int) and value.bit_length() > 2000:
-        raise TypeError(f"save_torch_file: the integer at {here} is too large")
-    if not isinstance(value, (type(None), bool, int, float, str)):
-        raise TypeError(f"save_torch_file: cannot save the {type(value).__name__} at {here}")
-    return value
-
-
-def _view(value: Any, here: str, arrays: list[tuple[Any, np.ndarray]], known: dict[tuple, int]) -> View:
-    array = to_numpy(value.data if isinstance(value, Tensor) else value)
-    name = array.dtype.newbyteorder("=").name
-    if ELEMENTS.get(name, (0, None))[1] is None:
-        raise TypeError(f"save_torch_file: PyTorch has no tensors of {array.dtype}, the dtype at {here}")
-    memory = array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str
-    i = known.setdefault(memory, len(arrays)) if array.size else len(arrays)
-    if i == len(arrays):
-        arrays.append((array, np.ascontiguousarray(array)))  # the first keeps its memory, by which it is known
-    storage = Storage(name, array.size)
-    storage.content = str(i)
-    return View(storage, 0, array.shape, tuple(prod(array.shape[k + 1 :]) for k in range(array.ndim)))

@@ -9,7 +9,7 @@ import pytest
 
 from minigrad import nn, weights
 from minigrad.nn import functional as F
-from minigrad.optim import SGD, ExponentialMovingAverage, rmsprop
+from minigrad.optim import SGD, ExponentialMovingAverage, adaptive
 from minigrad.tensor import Tensor
 
 
@@ -47,7 +47,7 @@ def assert_same(found, expected):
 @pytest.mark.parametrize("warmup", [False, True])
 @pytest.mark.parametrize("decay", [0.0, 0.3, 0.9, 1.0])
 def test_the_formula(decay, warmup, dtype, monkeypatch):
-    monkeypatch.setattr(rmsprop, "BLOCK", 5)
+    monkeypatch.setattr(adaptive, "BLOCK", 5)
     model = Net().to(dtype)
     ema = ExponentialMovingAverage(model, decay, warmup)
     expected = {name: x.astype(np.float64) for name, x in snapshot(model).items()}

@@ -12,7 +12,7 @@ import pytest
 from minigrad import weights
 from minigrad.kernels.layout import channels_last
 from minigrad.nn.parameter import Parameter
-from minigrad.optim import Adam, AdamW, RMSprop, lr_scheduler, rmsprop
+from minigrad.optim import Adam, AdamW, RMSprop, adaptive, lr_scheduler
 from minigrad.tensor import Tensor
 from tests.optim.test_sgd import gradients, parameters, run
 
@@ -215,7 +215,7 @@ def test_memory_orders_and_blocks_do_not_matter(make, monkeypatch):
     tensors = [Parameter(x.copy()), Parameter(channels_last(x)), Parameter(x.transpose(3, 2, 1, 0).copy().T), Parameter(gaps)]
     optimizer = make(tensors, lr=0.1)
     for step in range(4):
-        monkeypatch.setattr(rmsprop, "BLOCK", [1 << 16, 7, 40, 1][step])
+        monkeypatch.setattr(adaptive, "BLOCK", [1 << 16, 7, 40, 1][step])
         g = np.random.default_rng(step).standard_normal(x.shape).astype(np.float32)
         for i, p in enumerate(tensors):
             p.grad = Tensor(channels_last(g) if (i + step) % 2 else g.copy())

@@ -123,6 +123,27 @@ def test_cached_features_give_the_scores_of_the_model():
         cached_features(model, [])
 
 
+@pytest.mark.parametrize("name", ["cifar_nin", "lenet5_1998"])
+def test_models_that_go_on_after_their_last_layer_have_no_head_alone(name):
+    """A mean over the image, and distances to fixed codes: training the layer before them by itself would train another model."""
+    mg.manual_seed(0)
+    info = models.info(name)
+    images = data.TensorDataset(np.random.default_rng(0).standard_normal((4, *info.input_shape), np.float32), np.arange(4))
+    with pytest.raises(ValueError, match="cannot be trained by its last layer alone"):
+        cached_features(models.create(name), data.DataLoader(images, 4))
+
+
+def test_a_classifier_of_1x1_convolution_behind_the_mean_has_a_head():
+    mg.manual_seed(0)
+    model = models.create("cifar_preact_resnet164").eval()
+    features = cached_features(model, data.DataLoader(images(2), 2))
+    assert features.tensors[0].shape == (2, 256, 1, 1)
+    with mg.no_grad():
+        np.testing.assert_array_equal(
+            HeadOnly(model)(mg.tensor(features.tensors[0])).numpy(), model(mg.tensor(images(2).tensors[0])).numpy()
+        )
+
+
 def test_a_head_that_is_trained_alone_is_saved_as_the_whole_model():
     model = net()
     head = HeadOnly(model)

@@ -158,6 +158,26 @@ def test_the_hash_in_a_name(tmp_path):
         net().load(bad)
 
 
+@pytest.mark.parametrize(
+    ("name", "has_one"),
+    [
+        ("resnet18-f37072fd", True),
+        ("net-20261126", False),  # a day
+        ("net-20261345", True),  # no day: a hash may be of digits only
+        ("net-0123456", False),
+        ("net-0123456g", False),
+        ("20261126", False),
+    ],
+)
+def test_what_looks_like_a_hash(name, has_one, tmp_path):
+    path = saved({"w": np.zeros(1)}, tmp_path / f"{name}.pth")
+    if has_one:
+        with pytest.raises(weights.CheckpointError, match="promises a SHA-256"):
+            verify_hash(path)
+    else:
+        assert not verify_hash(path)
+
+
 # ---- dialects ----------------------------------------------------------------------------------------------------------
 
 
@@ -208,6 +228,13 @@ def test_the_dialect_that_fits_best_is_taken():
     names, dialect = recognize(targets, targets)
     assert dialect is None
     assert names == {key: key for key in targets}
+
+
+def test_a_dialect_that_would_lose_an_array_is_not_taken():
+    targets = dict.fromkeys(["fc.weight", "conv.weight"])
+    keys = ["linear.weight", "fc.weight", "conv.weight"]  # both become fc.weight
+    names, dialect = recognize(keys, targets)
+    assert (list(names.values()), dialect) == (keys, None)
 
 
 def test_a_linear_layer_that_was_kept_as_a_convolution(tmp_path):
