@@ -9,6 +9,7 @@ import minigrad as mg
 from minigrad import data, models, nn, optim, weights
 from minigrad.cli import main
 from minigrad.nn import functional as F
+from minigrad.training.job import Job, Options
 from minigrad.training.transfer import HeadOnly, cached_features, freeze_until, head_of, parameter_groups, replace_head
 
 
@@ -227,3 +228,13 @@ def test_wrong_options(tmp_path, trunk, capsys, options, message):
 def test_freezing_without_weights(tmp_path, capsys):
     assert main(["train", "--head-only", "--out", str(tmp_path / "run")]) == 2
     assert "give weights as well" in capsys.readouterr().err
+
+
+def test_the_training_images_are_drawn_by_the_seed():
+    first, again, other = (
+        Job(Options.resolve(train_images=50, seed=seed, model="lenet5")).train_loader.dataset.indices for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert len(set(first)) == 50
+    assert set(first) != set(other)
+    assert max(first) > 1000, "the first images may all be of one writer"
