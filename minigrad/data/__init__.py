@@ -4,6 +4,7 @@
 """
 
 from minigrad.data import transforms
+from minigrad.data.cells import Cells
 from minigrad.data.cifar import CIFAR10, CIFAR100
 from minigrad.data.color import ColorJitter, PCALighting
 from minigrad.data.crops import CenterCrop, FiveCrop, RandomResizedCrop, Resize, TenCrop
@@ -18,6 +19,7 @@ from minigrad.data.mixing import CutMix, Mixup
 from minigrad.data.mnist import KMNIST, MNIST, FashionMNIST
 from minigrad.data.registry import create, is_available
 from minigrad.data.registry import list_names as list
+from minigrad.data.segmentation import JointCompose, MirrorPad, RandomFlipsAndTurns, SegmentationDataset, SegmentationFolder
 from minigrad.data.standard import NORMALIZATION, standard_transforms
 
 __all__ = [
@@ -33,6 +35,9 @@ __all__ = [
     "CIFAR10",
     "CIFAR100",
     "ImageFolder",
+    "Cells",
+    "SegmentationDataset",
+    "SegmentationFolder",
     "Dataset",
     "ImageDataset",
     "TensorDataset",
@@ -52,6 +57,9 @@ __all__ = [
     "ElasticDeformation",
     "GridDeformation",
     "border_weights",
+    "JointCompose",
+    "RandomFlipsAndTurns",
+    "MirrorPad",
     "Mixup",
     "CutMix",
     "DataLoader",

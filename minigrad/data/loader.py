@@ -24,7 +24,8 @@ class DataLoader:
     """Iterate over a data set in batches; each pass over the loader is one epoch.
 
     A batch of an image data set is ``(images, labels)``: a float32 Tensor (N, C, H, W), channels-last in memory, and an int64
-    Tensor (N,). Other data sets give the tuple (or dictionary) of Tensors that ``minigrad.data.collate`` makes of their samples.
+    Tensor (N,); of a ``SegmentationDataset`` it is ``(images, masks)`` with int64 masks (N, H, W). Other data sets give the tuple
+    (or dictionary) of Tensors that ``minigrad.data.collate`` makes of their samples.
 
     ``batch_size``   samples in a batch
     ``shuffle``      a new random order for every epoch
@@ -35,7 +36,8 @@ class DataLoader:
     ``seed``         what order and augmentation derive from; None draws one from the framework's generator (``mg.manual_seed``)
     ``generator``    a NumPy generator to draw the seed from, in place of ``seed``
     ``transform``    a function ``(images, rng) -> images`` applied to the images of a batch (see ``minigrad.data.transforms``);
-                     None: the data set's own. Images that are uint8 after it are scaled to 0 ... 1
+                     None: the data set's own. Images that are uint8 after it are scaled to 0 ... 1. A transform whose attribute
+                     ``joint`` is true (``JointCompose``) is called as ``(images, masks, rng) -> (images, masks)``
     ``pin_memory``   accepted so that programs for PyTorch run; it has no effect
 
     The order of an epoch, and the random numbers of each of its batches, depend only on the seed, the epoch and the number of the
@@ -166,12 +168,26 @@ class DataLoader:
             )
         if transform is not None:
             count = len(images)
-            images = transform(images, self._rng(epoch, 1 + k))
+            if getattr(transform, "joint", False):
+                images, *rest = transform(images, _only_masks(rest), self._rng(epoch, 1 + k))
+            else:
+                images = transform(images, self._rng(epoch, 1 + k))
             if len(images) != count:
                 raise ValueError(f"the transform made {len(images)} images of a batch of {count}")
         if isinstance(images, np.ndarray) and images.ndim == 4:
             images = ToTensor()(images) if images.dtype == np.uint8 else channels_last(images)
         return (images, *rest) if isinstance(batch, tuple) else images
+
+
+def _only_masks(rest: list) -> np.ndarray:
+    """The masks, from the parts of a batch that follow its images; raises TypeError if there is anything else."""
+    if len(rest) == 1 and isinstance(rest[0], np.ndarray) and rest[0].ndim == 3:
+        return rest[0]
+    parts = ", ".join(str(getattr(part, "shape", type(part).__name__)) for part in rest)
+    raise TypeError(
+        "a joint transform needs samples (image, mask) with masks (H, W), as SegmentationDataset gives them; this data set gives"
+        f" images {'with parts of shape ' + parts if rest else 'alone'}: use minigrad.data.transforms.Compose for those"
+    )
 
 
 def _in_order(work: Iterable[Callable[[], Any]], workers: int, ahead: int) -> Iterator[Any]:

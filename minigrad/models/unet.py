@@ -146,8 +146,14 @@ class UNet(nn.Module):
                 if module.bias is not None:
                     init.zeros_(module.bias)
 
+    @property
+    def margin(self) -> int:
+        """Pixels of the input on each side that the output does not show."""
+        return 0 if self.padded else 92
+
     def forward(self, x: Tensor) -> Tensor:
-        self._check_size(x)
+        if x.ndim == 4:  # else the first convolution says so
+            self.check_size(*x.shape[2:])
         x1 = self.inc(x)
         x2 = self.down1(x1)
         x3 = self.down2(x2)
@@ -157,10 +163,9 @@ class UNet(nn.Module):
             x = up(x, across)
         return self.outc(x)
 
-    def _check_size(self, x: Tensor) -> None:
-        if x.ndim != 4:
-            return  # the first convolution says so
-        sizes = tuple(x.shape[2:])
+    def check_size(self, height: int, width: int) -> None:
+        """Raise ValueError unless the network takes images of this size."""
+        sizes = (height, width)
         if self.padded and min(sizes) < 16:
             raise ValueError(f"a U-Net halves the image four times: it needs at least 16 x 16 pixels, got {sizes}")
         if not self.padded and any(size < 188 or size % 16 != 12 for size in sizes):

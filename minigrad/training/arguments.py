@@ -8,10 +8,18 @@ from numbers import Real
 import numpy as np
 
 from minigrad.nn import Module
-from minigrad.optim import Optimizer
+from minigrad.optim import ExponentialMovingAverage, Optimizer
 from minigrad.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
-__all__ = ["check_clip_norm", "check_count", "check_parts", "check_schedule_length", "parse_interval", "steps_each_batch"]
+__all__ = [
+    "check_additions",
+    "check_clip_norm",
+    "check_count",
+    "check_parts",
+    "check_schedule_length",
+    "parse_interval",
+    "steps_each_batch",
+]
 
 
 def check_parts(model, train_loader, test_loader, optimizer, scheduler, loss) -> None:
@@ -32,6 +40,17 @@ def check_parts(model, train_loader, test_loader, optimizer, scheduler, loss) ->
         raise ValueError("optimizer holds no parameter of model: make it from model.parameters()")
     if not callable(loss):
         raise TypeError(f"loss must be a function (scores, classes) -> loss, got {type(loss).__name__}")
+
+
+def check_additions(model, test_loss, mixing, ema) -> None:
+    """Raise TypeError or ValueError unless what may be added to a training is of its kind."""
+    for name, value in (("test_loss", test_loss), ("mixing", mixing)):
+        if value is not None and not callable(value):
+            raise TypeError(f"{name} must be a function or None, got {type(value).__name__}")
+    if ema is not None and not isinstance(ema, ExponentialMovingAverage):
+        raise TypeError(f"ema must be an optim.ExponentialMovingAverage, got {type(ema).__name__}")
+    if ema is not None and ema.model is not model:
+        raise ValueError("ema averages another model: make it from the model that is trained")
 
 
 def parse_interval(value: int | str) -> tuple[float, float]:

@@ -29,10 +29,15 @@ def evaluate(
         for images, target in loader:
             images, target = on_device(model, images, target)
             scores = model(images)
-            sums.add(loss(scores, target).item(), scores, target)
+            sums.add(loss(scores, target).item(), scores, classes_of(loss, target))
             if after_batch is not None:
                 after_batch(sums)
     return sums.result()
+
+
+def classes_of(loss: Callable, target: Tensor) -> Tensor:
+    """The classes that accuracy is measured with: those that ``loss`` makes of its target, if it is a loss that does."""
+    return loss.classes(target) if hasattr(loss, "classes") else target
 
 
 @contextmanager

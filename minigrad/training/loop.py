@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from minigrad import random
-from minigrad.device import array_module
 from minigrad.nn import Module
 from minigrad.nn.functional import cross_entropy
 from minigrad.nn.utils import clip_grad_norm_
-from minigrad.optim import Optimizer
+from minigrad.optim import ExponentialMovingAverage, Optimizer
 from minigrad.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from minigrad.training.arguments import (
+    check_additions,
     check_clip_norm,
     check_count,
     check_parts,
@@ -26,41 +25,14 @@ from minigrad.training.arguments import (
     parse_interval,
     steps_each_batch,
 )
-from minigrad.training.evaluation import evaluate, on_device
+from minigrad.training.evaluation import classes_of, evaluate, on_device
+from minigrad.training.history import DivergedError, History, Interrupted, describe, not_finite, quality
 from minigrad.training.interrupt import Interruption
 from minigrad.training.metrics import Metrics, MetricSums
 from minigrad.training.progress import Progress
 from minigrad.training.run_folder import RunFolder
 
 __all__ = ["DivergedError", "History", "Interrupted", "fit"]
-
-
-class DivergedError(RuntimeError):
-    """The loss or the weights became infinite or NaN. The last checkpoint is from before."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, after a whole step. The message says how to continue."""
-
-
-@dataclass
-class History:
-    """What ``fit`` returns.
-
-    ``epochs``   one dictionary for each epoch, as in ``metrics.jsonl``
-    ``best``     the one with the best test accuracy (the lower loss among equals); None without a test loader
-    ``test``     metrics on the test loader at the end; None without one
-    ``steps``    updates of the parameters
-    ``seconds``  time in all epochs, interruptions not counted
-    ``run_dir``  the run folder, or None
-    """
-
-    epochs: list[dict[str, Any]]
-    best: dict[str, Any] | None
-    test: Metrics | None
-    steps: int
-    seconds: float
-    run_dir: Path | None
 
 
 def fit(
@@ -71,6 +43,9 @@ def fit(
     scheduler: LRScheduler | None = None,
     *,
     loss: Callable = cross_entropy,
+    test_loss: Callable | None = None,
+    mixing: Callable | None = None,
+    ema: ExponentialMovingAverage | None = None,
     epochs: int = 10,
     scheduler_step: str = "auto",
     clip_norm: float | None = None,
@@ -83,7 +58,12 @@ def fit(
 ) -> History:
     """Train ``model`` on the batches ``(images, classes)`` of ``train_loader``, and evaluate it after every epoch.
 
-    ``loss``              ``loss(scores, classes)``, the mean over a batch
+    ``loss``              ``loss(scores, classes)``, the mean over a batch. Where classes are something else, as the numbers of
+                          cells in ``PixelLoss``, ``loss.classes(...)`` makes classes of them, for the accuracy
+    ``test_loss``         the same for evaluation; None: ``loss``
+    ``mixing``            what is done to each training batch, ``(images, classes) -> (images, classes)``, as ``data.Mixup``
+    ``ema``               averages of the model's weights, taken after every step: they are what is evaluated, and what
+                          ``best.safetensors`` keeps, and at the end the model has them
     ``scheduler_step``    when the schedule is stepped: after every "epoch" or every "step"; "auto": OneCycleLR after every step
     ``clip_norm``         the largest norm of all gradients together; None leaves them as they are
     ``run_dir``           a new or empty folder for the records and checkpoints of this run; None keeps none
@@ -99,6 +79,8 @@ def fit(
     written or changed, if arguments are wrong or, with ``resume``, do not fit the run.
     """
     training = _Training(model, train_loader, test_loader, optimizer, scheduler, loss)
+    check_additions(model, test_loss, mixing, ema)
+    training.test_loss, training.mixing, training.ema = test_loss or loss, mixing, ema
     training.epochs = check_count(epochs, "epochs")
     training.max_steps = None if max_steps is None else check_count(max_steps, "max_steps")
     training.per_step = steps_each_batch(scheduler_step, scheduler)
@@ -131,6 +113,7 @@ class _Training:
         check_parts(model, train_loader, test_loader, optimizer, scheduler, loss)
         self.model, self.train_loader, self.test_loader = model, train_loader, test_loader
         self.optimizer, self.scheduler, self.loss = optimizer, scheduler, loss
+        self.test_loss, self.mixing, self.ema = loss, None, None
         self.folder: RunFolder | None = None
         self.epoch, self.batch, self.step = 0, 0, 0  # whole epochs; batches of this epoch; batches in all
         self.place: dict | None = None  # of the loader, if it can start in the middle
@@ -157,6 +140,8 @@ class _Training:
                     else:
                         self.finish_epoch()
                 test = self.evaluate()
+                if self.ema is not None:
+                    self.ema.copy_to()
             finally:
                 self.progress.end()
                 self.draw()
@@ -178,6 +163,8 @@ class _Training:
         batches = self.remaining_batches()
         try:
             for images, target in batches:
+                if self.mixing is not None:
+                    images, target = self.mixing(images, target)
                 self.train_step(*on_device(self.model, images, target))
                 self.place = self.loader_state()
                 self.progress.step(self.sums, len(target))
@@ -223,11 +210,13 @@ class _Training:
         self.lr = self.optimizer.param_groups[0]["lr"]
         if not math.isfinite(value):
             raise self.diverged(f"the loss is {value} in step {self.step + 1}")
-        self.sums.add(value, scores, target)
+        self.sums.add(value, scores, classes_of(self.loss, target))
         loss.backward()
         if self.clip_norm is not None:
             clip_grad_norm_(self.model.parameters(), self.clip_norm)
         self.optimizer.step()
+        if self.ema is not None:
+            self.ema.update()
         if self.per_step:
             self.scheduler.step()
         self.batch += 1
@@ -250,15 +239,16 @@ class _Training:
         for part, metrics in (("train", train), ("test", test)):
             if metrics is not None:
                 line |= {f"{part}_{name}": getattr(metrics, name) for name in ("loss", "top1", "top5")}
-        line |= {"seconds": round(seconds, 3), "images_per_second": round(train.n / max(seconds, 1e-9), 1)}
+        line |= {"seconds": round(seconds, 3), "images_per_second": round(self.sums.images / max(seconds, 1e-9), 1)}
         self.history.append(line)
         self.begin_epoch(self.epoch + 1)
-        improved = test is not None and (self.best is None or _quality(line) > _quality(self.best))
+        improved = test is not None and (self.best is None or quality(line) > quality(self.best))
         if improved:
             self.best = line
         if self.folder is not None:
             if improved:
-                self.folder.save_best(self.model.state_dict(), line)
+                with self.averaged():
+                    self.folder.save_best(self.model.state_dict(), line)
             self.save()
             self.folder.add_metrics(line)
         self.progress.line(describe(line, self.epochs))
@@ -274,12 +264,18 @@ class _Training:
 
         def after_batch(sums: MetricSums) -> None:
             nonlocal done
-            self.progress.step(sums, sums.n - done)
-            done = sums.n
+            self.progress.step(sums, sums.images - done)
+            done = sums.images
             self.stop_if_asked()
 
-        self.tested, self.tested_step = evaluate(self.model, self.test_loader, self.loss, after_batch=after_batch), self.step
+        with self.averaged():
+            self.tested = evaluate(self.model, self.test_loader, self.test_loss, after_batch=after_batch)
+        self.tested_step = self.step
         return self.tested
+
+    def averaged(self) -> contextlib.AbstractContextManager:
+        """The model with the averages of its weights inside, if they are taken."""
+        return contextlib.nullcontext() if self.ema is None else self.ema.applied()
 
     def epoch_seconds(self) -> float:
         """Time spent in this epoch, before and after it was resumed."""
@@ -315,6 +311,7 @@ class _Training:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            **({} if self.ema is None else {"ema": self.ema.state_dict()}),
             "rng": random.get_rng_state(),
             "progress": {
                 "epoch": self.epoch,
@@ -342,10 +339,11 @@ class _Training:
                 (self.model, state["model"]),
                 (optimizer, state["optimizer"]),
                 (self.scheduler, state["scheduler"]),
+                (self.ema, state.get("ema")),
                 (self.train_loader, progress["place"]),
             ):
                 if saved is not None:
-                    old = copy.deepcopy(part.state_dict()) if part is self.model else part.state_dict()
+                    old = copy.deepcopy(part.state_dict()) if part in (self.model, self.ema) else part.state_dict()
                     part.load_state_dict(saved)  # all or nothing
                     before.append((part.load_state_dict, old))
         except (ValueError, TypeError, RuntimeError) as error:
@@ -362,6 +360,9 @@ class _Training:
         """Raise ValueError if the run had a schedule, or a loader with a state, and this training has not, or the reverse."""
         if (self.scheduler is None) != (state["scheduler"] is None):
             raise ValueError(f"it was saved {'without' if state['scheduler'] is None else 'with'} a schedule: give the same")
+        if (self.ema is None) != ("ema" not in state):
+            word = "with" if "ema" in state else "without"
+            raise ValueError(f"it was saved {word} averages of the weights (ema): give the same")
         if (self.loader_state() is None) != (state["progress"]["place"] is None):
             kind = type(self.train_loader).__name__
             raise ValueError(f"train_loader is a {kind}, but the run had another kind of loader: give the same")
@@ -387,25 +388,3 @@ class _Training:
                 self.progress.line("no curves.png: matplotlib is not installed (pip install matplotlib)")
         except OSError as error:
             self.progress.line(f"no curves.png: {error}")
-
-
-def describe(line: dict[str, Any], epochs: int) -> str:
-    """One line of text for an epoch."""
-    width = len(str(epochs))
-    text = f"epoch {line['epoch']:>{width}}/{epochs}  loss {line['train_loss']:.3f}  accuracy {line['train_top1']:.2%}"
-    if "test_loss" in line:
-        text += f"  |  test loss {line['test_loss']:.3f}  accuracy {line['test_top1']:.2%}"
-    return f"{text}  |  lr {line['lr']:.2g}  {line['seconds']:.1f} s  {line['images_per_second']:,.0f} images/s"
-
-
-def not_finite(model: Module) -> str | None:
-    """The name of the first parameter or buffer that holds NaN or an infinity."""
-    for name, tensor in model.state_dict().items():
-        if tensor.data.dtype.kind == "f" and not bool(array_module(tensor.data).isfinite(tensor.data).all()):
-            return name
-    return None
-
-
-def _quality(line: dict[str, Any]) -> tuple[float, float]:
-    loss = line["test_loss"]
-    return line["test_top1"], -math.inf if math.isnan(loss) else -loss

@@ -37,6 +37,16 @@ class Metrics:
         return self.top1
 
     @property
+    def iou(self) -> np.ndarray:
+        """Intersection over union of each class: the samples rightly taken for it, in part of those of it or taken for it.
+
+        float64 (K,); NaN for a class that neither occurs nor was given. Of pixels this measures how well areas agree.
+        """
+        right = np.diag(self.confusion)
+        union = self.confusion.sum(0) + self.confusion.sum(1) - right
+        return np.where(union > 0, right / np.maximum(union, 1), np.nan)
+
+    @property
     def per_class(self) -> np.ndarray:
         """The part of each class's samples that was recognized, float64 (K,); NaN for a class without samples."""
         totals = self.confusion.sum(1)
@@ -54,15 +64,27 @@ class Metrics:
 
 
 class MetricSums:
-    """What ``Metrics`` are averages of, added up batch by batch. Sums are exact or in float64, in the order of the batches."""
+    """What ``Metrics`` are averages of, added up batch by batch. Sums are exact or in float64, in the order of the batches.
+
+    ``n`` counts samples, ``images`` the images that they are of, which are fewer where pixels are the samples.
+    """
 
     def __init__(self):
-        self.loss, self.top1, self.top5, self.n = 0.0, 0, 0, 0
+        self.loss, self.top1, self.top5, self.n, self.images = 0.0, 0, 0, 0, 0
         self.confusion = np.zeros((0, 0), np.int64)
 
     def add(self, loss: float, scores: Tensor, target: Tensor) -> None:
-        """One batch: its mean loss, the scores (N, K) and the classes (N,). Nothing changes on an error."""
+        """One batch: its mean loss, the scores (N, K) and the classes (N,). Nothing changes on an error.
+
+        Scores (N, K, H, W) and classes (N, H, W) count each pixel as a sample; of probabilities (N, K) in the place of classes,
+        as those of mixed images, the class with the largest is meant.
+        """
         scores, target = to_numpy(scores.data), to_numpy(target.data)
+        images = len(scores)
+        if scores.ndim == 4 and target.shape == (scores.shape[0], *scores.shape[2:]):
+            scores, target = np.moveaxis(scores, 1, -1).reshape(-1, scores.shape[1]), target.reshape(-1)
+        elif target.shape == scores.shape and _are_probabilities(target):
+            target = target.argmax(1)
         if scores.ndim != 2 or target.shape != scores.shape[:1] or target.dtype.kind not in "iu":
             raise ValueError(
                 f"accuracy needs scores (N, classes) and classes (N,), got {scores.shape} and {target.dtype} {target.shape}"
@@ -75,6 +97,7 @@ class MetricSums:
         rank = _ranks(scores, target)
         self.loss += loss * count
         self.n += count
+        self.images += images
         self.top1 += int((rank < 1).sum())
         self.top5 += int((rank < 5).sum())
         pairs = (target.astype(np.int64) * classes + scores.argmax(1))[~np.isnan(scores).any(1)]
@@ -95,6 +118,13 @@ class MetricSums:
         """Continue from ``state_dict()``."""
         confusion = np.array(state["confusion"], np.int64)
         self.__dict__.update({**state, "confusion": confusion if confusion.size else np.zeros((0, 0), np.int64)})
+
+
+def _are_probabilities(target: np.ndarray) -> bool:
+    """Whether the rows of an array (N, K) are probabilities of K classes, to the accuracy of float16."""
+    if target.ndim != 2 or target.dtype.kind != "f":
+        return False
+    return bool((target >= 0).all() and np.allclose(target.sum(1, dtype=np.float64), 1, rtol=0, atol=1e-2))
 
 
 def _ranks(scores: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from minigrad.cuda import get_device_name
 from minigrad.data import is_available
 from minigrad.data import list as list_data_sets
 from minigrad.data.files import data_root
+from minigrad.data.registry import OWN_FOLDERS
 from minigrad.device import module_for
 from minigrad.kernels import cpu
 from minigrad.training.environment import cpu_count, cpu_name, environment, package_version
@@ -61,5 +62,5 @@ def _gpu() -> str:
 
 def _data_sets() -> Iterator[str]:
     for name in list_data_sets():
-        if name != "folder":
+        if name not in OWN_FOLDERS:
             yield name if is_available(name) else f"{name} (not here)"

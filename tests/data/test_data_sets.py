@@ -249,7 +249,7 @@ def test_held_out_fifth_is_a_stratified_partition():
 
 
 def test_create_by_name(tmp_path):
-    assert data.list() == ["digits", "mnist", "fashion-mnist", "kmnist", "cifar10", "cifar100", "folder"]
+    assert data.list() == ["digits", "mnist", "fashion-mnist", "kmnist", "cifar10", "cifar100", "cells", "folder", "masks"]
     assert len(data.create("Digits", train=False)) == 359
     for name in ("mnist", "Fashion_MNIST", "fashionmnist", "KMNIST", "cifar-10", "CIFAR100"):
         with pytest.raises(MissingDataError, match="pass download=True"):

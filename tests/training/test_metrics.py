@@ -14,6 +14,7 @@ from minigrad import nn
 from minigrad.autograd import state
 from minigrad.data import DataLoader, TensorDataset
 from minigrad.nn import functional as F
+from minigrad.tensor import Tensor
 from minigrad.training import Metrics, evaluate
 from minigrad.training.metrics import MetricSums
 
@@ -128,7 +129,8 @@ def test_text_and_dictionary():
         (np.zeros((4, 3)), np.zeros(5, np.int64), r"got \(4, 3\) and int64 \(5,\)"),
         (np.zeros((4, 3)), np.zeros((4, 3), np.int64), r"got \(4, 3\) and int64 \(4, 3\)"),
         (np.zeros((4, 3)), np.zeros(4, np.float32), r"got \(4, 3\) and float32 \(4,\)"),
-        (np.zeros((4, 3, 2, 2)), np.zeros((4, 2, 2), np.int64), r"accuracy needs scores \(N, classes\) and classes \(N,\)"),
+        (np.zeros((4, 3, 2, 2)), np.zeros((4, 2, 3), np.int64), r"accuracy needs scores \(N, classes\) and classes \(N,\)"),
+        (np.zeros((4, 3)), np.full((4, 3), 0.5, np.float32), r"got \(4, 3\) and float32 \(4, 3\)"),
         (np.zeros(3), np.zeros((), np.int64), r"accuracy needs scores \(N, classes\)"),
         (np.zeros((2, 3)), np.array([0, 3]), r"classes must lie in 0 \.\.\. 2, got 0 \.\.\. 3"),
         (np.zeros((2, 3)), np.array([-1, 1]), r"classes must lie in 0 \.\.\. 2, got -1 \.\.\. 1"),
@@ -231,3 +233,44 @@ def test_evaluation_mode_without_gradients_and_each_module_gets_its_own_mode_bac
     assert state.grad_enabled
     assert {name: t.tolist() for name, t in model.state_dict().items()} == before
     assert all(p.grad is None for p in model.parameters())
+
+
+# ---- probabilities and pixels ------------------------------------------------------------------------------------------
+
+
+def test_of_probabilities_the_class_with_the_largest_is_meant():
+    scores = Tensor(np.float32([[1, 2, 3], [3, 2, 1], [0, 5, 0]]))
+    one, other = MetricSums(), MetricSums()
+    one.add(0.5, scores, Tensor(np.array([2, 1, 1])))
+    other.add(0.5, scores, Tensor(np.float32([[0.2, 0.3, 0.5], [0.1, 0.9, 0], [0.3, 0.4, 0.3]])))
+    assert one.result() == other.result()
+
+
+def test_every_pixel_is_a_sample():
+    rng = np.random.default_rng(0)
+    scores, classes = rng.standard_normal((2, 3, 4, 5)).astype(np.float32), rng.integers(0, 3, (2, 4, 5))
+    sums = MetricSums()
+    sums.add(1.0, Tensor(scores), Tensor(classes))
+    found = sums.result()
+    confusion = np.zeros((3, 3), np.int64)
+    for i in range(2):
+        for y in range(4):
+            for x in range(5):
+                confusion[classes[i, y, x], scores[i, :, y, x].argmax()] += 1
+    assert found.n == 40
+    np.testing.assert_array_equal(found.confusion, confusion)
+    assert found.top1 == np.trace(confusion) / 40
+
+
+def test_iou_by_hand():
+    sums = MetricSums()
+    given, classes = np.array([0, 0, 1, 1, 1, 0]), np.array([0, 1, 1, 1, 0, 0])
+    sums.add(1.0, Tensor(np.eye(3, dtype=np.float32)[given]), Tensor(classes))
+    iou = sums.result().iou
+    assert iou[:2].tolist() == [2 / 4, 2 / 4]
+    assert np.isnan(iou[2])
+
+
+def test_pixels_of_another_size_are_refused():
+    with pytest.raises(ValueError, match=r"accuracy needs scores \(N, classes\) and classes \(N,\)"):
+        MetricSums().add(1.0, Tensor(np.zeros((2, 3, 4, 5), np.float32)), Tensor(np.zeros((2, 4, 4), np.int64)))
