@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import builtins as _builtins
 import importlib as _importlib
+import sys as _sys
 
 import numpy as _np
 
-from minigrad import autograd, cuda, random, testing
+from minigrad import _outside, autograd, cuda, random, testing
+from minigrad import function as _function
+from minigrad import gradients as _gradients
 from minigrad._names import missing as _missing
 from minigrad.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from minigrad.creation import (
@@ -201,7 +204,12 @@ channels_last, contiguous_format, preserve_format = "channels_last", "contiguous
 concat = cat
 absolute, clip, divide, multiply, negative, subtract, true_divide = abs, clamp, div, mul, neg, sub, div  # second names
 moveaxis, swapaxes, swapdims = movedim, transpose, transpose
-autograd.grad, autograd.gradcheck = grad, gradcheck  # PyTorch's places for them
+_outside.announce()
+
+# PyTorch's places for what stands on higher floors than the graph
+autograd.backward, autograd.grad, autograd.gradcheck = _gradients.backward, grad, gradcheck
+autograd.Function, autograd.function = _function.Function, _function
+_sys.modules["minigrad.autograd.function"] = _function  # for "from torch.autograd.function import Function"
 
 
 # ---- small functions ---------------------------------------------------------------------------------------------------
@@ -220,6 +228,12 @@ def is_tensor(value) -> _builtins.bool:
 def is_floating_point(x: Tensor) -> _builtins.bool:
     """Whether the elements of ``x`` are floating-point numbers."""
     return x.is_floating_point()
+
+
+def _assert(condition, message: str) -> None:
+    """What networks write instead of ``assert`` for ``torch.fx``: AssertionError with ``message`` unless ``condition``."""
+    if not condition:
+        raise AssertionError(message)
 
 
 def numel(x: Tensor) -> _builtins.int:
@@ -255,29 +269,13 @@ def set_num_threads(n: _builtins.int) -> None:
 
 # ---- names that are imported when they are first used ------------------------------------------------------------------
 
-_PACKAGES = ("data", "kernels", "models", "nn", "optim", "training", "viz", "weights")
+_PACKAGES = ("data", "fx", "hub", "jit", "kernels", "models", "nn", "optim", "training", "utils", "viz", "weights")
 _ELSEWHERE = {"load": "minigrad.weights", "save": "minigrad.weights", "summary": "minigrad.training"}
 
 
-# What PyTorch has and minigrad leaves out: name -> what to do instead.
-_OUTSIDE = {
-    "amp": "minigrad computes in float32 or float64",
-    "autocast": "minigrad computes in float32 or float64",
-    "backends": "minigrad's results never depend on the threads or the memory order, so there is nothing to set",
-    "compile": "minigrad's kernels are compiled already: use the function itself",
-    "distributed": "minigrad runs on one device",
-    "fx": "minigrad.summary and minigrad.viz show what a network computes",
-    "hub": "minigrad.models has the known architectures, minigrad.load reads weights",
-    "jit": "minigrad runs networks as they are: use the function or module itself, without script or trace",
-    "multiprocessing": "minigrad.data.DataLoader needs none",
-    "onnx": "minigrad does not export networks",
-    "utils": "DataLoader and Dataset are in minigrad.data, clipping in minigrad.nn.utils; checkpointing is not there",
-}
-
-
 def __getattr__(name: str):
-    if name in _OUTSIDE:
-        raise AttributeError(f"minigrad has no attribute {name!r}: {_OUTSIDE[name]}", name=name)
+    if name in _outside.OUTSIDE:
+        raise AttributeError(f"minigrad has no attribute {name!r}: {_outside.OUTSIDE[name]}", name=name)
     if name in _PACKAGES:
         return _importlib.import_module(f"minigrad.{name}")
     if name in _ELSEWHERE:

@@ -271,7 +271,7 @@ def _check_grad(tensor) -> None:
     kept = tensor.grad
     if kept is None:
         return
-    array, x = getattr(kept, "data", None), tensor.data
+    array, x = getattr(kept, "array", None), tensor.array
     if getattr(array, "dtype", None) == x.dtype and array.shape == x.shape and array_module(array) is array_module(x):
         return
     found = f"{array.dtype} of shape {array.shape}" if hasattr(array, "dtype") else type(kept).__name__

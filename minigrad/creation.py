@@ -105,7 +105,7 @@ def tensor(data: Any, dtype=None, device: str | Device | None = None, requires_g
     Python floats become float32, integers int64, truth values bool; arrays and Tensors keep their dtype.
     Raises TypeError or ValueError for values that are not real numbers or lists of unequal lengths.
     """
-    return _make(_values(data, copy=True), dtype, device, requires_grad)
+    return _make(_values(data, copy=True, narrow=dtype is None), dtype, device, requires_grad)
 
 
 def as_tensor(data: Any, dtype=None, device: str | Device | None = None) -> Tensor:
@@ -116,11 +116,11 @@ def as_tensor(data: Any, dtype=None, device: str | Device | None = None) -> Tens
     if isinstance(data, Tensor):
         kept = (dtype is None or check_dtype(dtype) == data.dtype) and (device is None or data.device == device)
         return data if kept else data.to(device=device, dtype=dtype)
-    return _make(_values(data, copy=False), dtype, device, False)
+    return _make(_values(data, copy=False, narrow=dtype is None), dtype, device, False)
 
 
-def _values(data, copy: bool):
-    """The array of ``data`` with the dtype that a tensor of it has."""
+def _values(data, copy: bool, narrow: bool = True):
+    """The array of ``data`` with the dtype that a tensor of it has; without ``narrow`` with all digits of Python's floats."""
     if isinstance(data, Tensor):
         return data.data.copy(order="K")
     if hasattr(data, "__cuda_array_interface__"):
@@ -132,10 +132,10 @@ def _values(data, copy: bool):
         if array.dtype.kind in "fiub" and array.dtype.itemsize <= 8:
             return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
         raise TypeError(f"tensors hold booleans, integers or real numbers of up to 64 bits, not dtype {array.dtype}")
-    return _from_lists(data)
+    return _from_lists(data, narrow)
 
 
-def _from_lists(data) -> np.ndarray:
+def _from_lists(data, narrow: bool = True) -> np.ndarray:
     first = data
     while isinstance(first, (list, tuple)) and len(first):
         first = first[0]
@@ -149,7 +149,7 @@ def _from_lists(data) -> np.ndarray:
         raise ValueError("cannot make a tensor of integers of more than 64 bits")
     if array.dtype.kind not in "fiub" or array.dtype == np.longdouble != np.float64:
         raise TypeError(f"data must be numbers, (nested) lists of numbers, or an array; got {type(first).__name__} values")
-    if array.dtype == np.float64 and not hasattr(first, "dtype"):  # Python's floats, not those of NumPy
+    if narrow and array.dtype == np.float64 and not hasattr(first, "dtype"):  # Python's floats, not those of NumPy
         array = _converted(array, np.dtype(np.float32))
     return array
 
@@ -204,7 +204,7 @@ def full(
     size: Sequence[int], fill_value: float, dtype=None, device: str | Device | None = None, requires_grad: bool = False
 ) -> Tensor:
     """A tensor of ``size`` filled with a number; of its dtype (float32, int64 or bool) unless ``dtype`` is given."""
-    value = _values(fill_value, copy=False)
+    value = _values(fill_value, copy=False, narrow=dtype is None)
     if value.ndim:
         raise TypeError(f"fill_value must be a number, got shape {value.shape}")
     size = _size(size if isinstance(size, (tuple, list)) else (size,))

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from minigrad.device import cuda_is_available, module_for
 
-__all__ = ["device_count", "get_device_name", "is_available", "synchronize"]
+__all__ = [
+    "device_count",
+    "empty_cache",
+    "get_device_name",
+    "is_available",
+    "manual_seed",
+    "manual_seed_all",
+    "synchronize",
+]
 
 
 def is_available() -> bool:
@@ -25,3 +33,16 @@ def get_device_name(index: int = 0) -> str:
 def synchronize() -> None:
     """Wait until the current graphics card has finished everything that was asked of it. Needed before reading a clock."""
     module_for("cuda").cuda.Device().synchronize()
+
+
+def empty_cache() -> None:
+    """Give the memory that CuPy keeps for later back to the graphics card. No effect without one."""
+    if cuda_is_available():
+        module_for("cuda").get_default_memory_pool().free_all_blocks()
+
+
+def manual_seed(seed: int) -> None:
+    """No effect: all random numbers are drawn on the processor, from ``mg.manual_seed``, and are the same on every device."""
+
+
+manual_seed_all = manual_seed

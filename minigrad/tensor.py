@@ -24,6 +24,7 @@ class Tensor:
     ``Tensor(array)`` shares the memory of a NumPy or CuPy array; ``mg.tensor(values)`` copies. Useful attributes:
 
     ``data``           the array itself
+    ``array``          the same, under the name that minigrad's own code uses: of a Parameter ``data`` has further methods
     ``requires_grad``  whether operations on it are recorded
     ``grad``           its gradient (a Tensor of the same shape, dtype and memory order) after ``backward()``, or None
     ``origin``         (node, slot) of the op that made it; None for a leaf
@@ -41,14 +42,25 @@ class Tensor:
     # numpy ufunc -> op; filled by minigrad.ops
     ufuncs: dict = {}  # noqa: RUF012
 
-    def __init__(self, data, requires_grad: bool = False):
-        """Wrap ``data`` (NumPy or CuPy array; numbers and lists become float32 arrays) without copying it."""
-        if type(data) is not np.ndarray and not _is_array(data):
-            data = _array_from_values(data)
-            if not isinstance(requires_grad, (bool, np.bool_)):  # PyTorch's Tensor(2, 3) is another thing
-                raise TypeError(f"requires_grad must be True or False, got {requires_grad!r}: for sizes use mg.empty(2, 3)")
-        elif data.dtype.kind not in "fiub":
+    def __init__(self, data, requires_grad: bool = False, *sizes: int):
+        """Wrap ``data`` (NumPy or CuPy array; numbers and lists become float32 arrays) without copying it.
+
+        As in PyTorch ``Tensor(2, 3)``, of integers only, has this shape: float32, of zeros.
+        """
+        if type(data) is not np.ndarray:
+            if isinstance(data, np.ndarray):
+                data = data.view(np.ndarray)  # of a subclass, as ParameterArray: kernels take the class itself faster
+            elif not _is_array(data):
+                if type(data) is int:
+                    data, requires_grad, sizes = _zeros_of((data, requires_grad, *sizes)), False, ()
+                else:
+                    data = _array_from_values(data)
+                if not isinstance(requires_grad, (bool, np.bool_)):
+                    raise TypeError(f"requires_grad must be True or False, got {requires_grad!r}: for sizes use integers only")
+        if data.dtype.kind not in "fiub":
             raise TypeError(f"tensors hold booleans, integers or real numbers, not dtype {data.dtype}")
+        if sizes:
+            raise TypeError(f"Tensor(data, requires_grad) takes 2 arguments, got {2 + len(sizes)}: for sizes use integers only")
         if requires_grad and data.dtype.kind != "f":
             raise TypeError(f"requires_grad needs a floating dtype, got {data.dtype}: use float32 or float64")
         self.data = data
@@ -63,7 +75,7 @@ class Tensor:
 
     def __getattr__(self, name: str):
         """What Python asks when an attribute is not there: the array of a pending result is computed now."""
-        if name == "data":
+        if name in ("data", "array"):
             pending = self.pending
             if pending is not None:
                 self.data = pending.array()
@@ -86,7 +98,7 @@ class Tensor:
         for reference in self.version[1:]:
             dependent = reference()
             if dependent is not None:
-                dependent.data  # noqa: B018 (asking for the array computes it)
+                dependent.array  # noqa: B018 (asking for the array computes it)
         del self.version[1:]
 
     @classmethod
@@ -101,19 +113,19 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.data.shape
+        return self.array.shape
 
     @property
     def ndim(self) -> int:
-        return self.data.ndim
+        return self.array.ndim
 
     @property
     def dtype(self) -> np.dtype:
-        return self.data.dtype
+        return self.array.dtype
 
     @property
     def device(self) -> Device:
-        return device_of(self.data)
+        return device_of(self.array)
 
     @property
     def is_cuda(self) -> bool:
@@ -131,60 +143,62 @@ class Tensor:
 
     @property
     def itemsize(self) -> int:
-        return self.data.itemsize
+        return self.array.itemsize
 
     @property
     def nbytes(self) -> int:
-        return self.data.nbytes
+        return self.array.nbytes
 
     def size(self, dim: int | None = None):
         """The shape, or the length of dimension ``dim``."""
-        return self.data.shape if dim is None else self.data.shape[dim]
+        return self.array.shape if dim is None else self.array.shape[dim]
 
     def dim(self) -> int:
         """The number of dimensions."""
-        return self.data.ndim
+        return self.array.ndim
+
+    ndimension = dim
 
     def numel(self) -> int:
         """The number of elements."""
-        return int(self.data.size)
+        return int(self.array.size)
 
     nelement = numel
 
     def stride(self, dim: int | None = None):
         """Steps in memory, in elements, from one index to the next of each dimension (or of dimension ``dim``)."""
-        strides = tuple(s // self.data.itemsize for s in self.data.strides)
+        strides = tuple(s // self.array.itemsize for s in self.array.strides)
         return strides if dim is None else strides[dim]
 
     def element_size(self) -> int:
         """Bytes of one element."""
-        return self.data.itemsize
+        return self.array.itemsize
 
     def is_floating_point(self) -> bool:
         """Whether the elements are floating-point numbers."""
-        return self.data.dtype.kind == "f"
+        return self.array.dtype.kind == "f"
 
     def is_contiguous(self) -> bool:
         """Whether the elements lie in memory in the order of their indices (activations lie channels-last instead)."""
-        return self.data.flags.c_contiguous
+        return self.array.flags.c_contiguous
 
     def __len__(self) -> int:
-        if not self.data.ndim:
+        if not self.array.ndim:
             raise TypeError("a 0-d tensor has no length")
-        return self.data.shape[0]
+        return self.array.shape[0]
 
     def __bool__(self) -> bool:
-        if self.data.size != 1:
+        if self.array.size != 1:
             raise ValueError(f"the truth value of a tensor of shape {self.shape} is not defined: use .any() or .all()")
-        return bool(self.data.reshape(()))
+        return bool(self.array.reshape(()))
 
     def __int__(self) -> int:
         return int(self.item())
 
     def __index__(self) -> int:
-        if self.data.size != 1 or self.data.dtype.kind not in "iub":
+        if self.array.size != 1 or self.array.dtype.kind not in "iub":
             raise TypeError(f"only an integer tensor of one element is an index, got {self.dtype} of shape {self.shape}")
-        return int(self.data.item())
+        return int(self.array.item())
 
     def __float__(self) -> float:
         return float(self.item())
@@ -194,12 +208,12 @@ class Tensor:
     def __format__(self, spec: str) -> str:
         if not spec:
             return repr(self)
-        if self.data.ndim:
+        if self.array.ndim:
             raise TypeError(f"the format {spec!r} needs a 0-d tensor, got shape {self.shape}: use .item() or .tolist()")
         return format(self.item(), spec)
 
     def __repr__(self) -> str:
-        x = to_numpy(self.data)
+        x = to_numpy(self.array)
         fractions = x.dtype.kind == "f" and bool((x != np.rint(x))[np.isfinite(x)].any())
         values = np.array2string(
             x,
@@ -225,13 +239,13 @@ class Tensor:
 
     def item(self):
         """The only element as a Python number. Raises ValueError if there is not exactly one."""
-        if self.data.size != 1:
+        if self.array.size != 1:
             raise ValueError(f"item() needs a tensor with one element, got shape {self.shape}")
-        return self.data.item()
+        return self.array.item()
 
     def tolist(self):
         """The elements as nested lists of Python numbers."""
-        return self.data.tolist()
+        return self.array.tolist()
 
     def numpy(self) -> np.ndarray:
         """The NumPy array that this tensor holds (no copy; of a CUDA tensor a copy).
@@ -241,7 +255,7 @@ class Tensor:
         """
         if self.requires_grad:
             raise RuntimeError("numpy() of a tensor that requires grad would lose its history: use detach().numpy()")
-        return to_numpy(self.data)
+        return to_numpy(self.array)
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         x = self.numpy()
@@ -263,14 +277,14 @@ class Tensor:
         """Share the memory with another library (``torch.from_dlpack(t)``, ``np.from_dlpack(t)``)."""
         if self.requires_grad:
             raise RuntimeError("a tensor that requires grad cannot be shared: use detach() first")
-        return self.data.__dlpack__(**kwargs)
+        return self.array.__dlpack__(**kwargs)
 
     def __dlpack_device__(self):
-        return self.data.__dlpack_device__()
+        return self.array.__dlpack_device__()
 
     def detach(self) -> Tensor:
         """The same memory without history: no gradient flows through the result."""
-        y = Tensor(self.data)
+        y = Tensor(self.array)
         y.version = self.version
         return y
 
@@ -287,16 +301,16 @@ class Tensor:
             raise RuntimeError("only leaf tensors can be pickled or copied: use detach() or clone()")
         self.settle()  # weak references cannot be pickled
         attributes = getattr(self, "__dict__", None)
-        return _rebuilt, (type(self), self.data, self.requires_grad, self.grad, self.version, attributes)
+        return _rebuilt, (type(self), self.array, self.requires_grad, self.grad, self.version, attributes)
 
     def __deepcopy__(self, memo: dict) -> Tensor:
         if self.origin is not None:
             raise RuntimeError("only leaf tensors can be deep-copied: use detach().clone()")
         y = type(self).__new__(type(self))
-        Tensor.__init__(y, self.data.copy(order="K"), self.requires_grad)
+        Tensor.__init__(y, self.array.copy(order="K"), self.requires_grad)
         memo[id(self)] = y
         if self.grad is not None:
-            y.grad = Tensor(self.grad.data.copy(order="K"))
+            y.grad = Tensor(self.grad.array.copy(order="K"))
         if hasattr(self, "__dict__"):
             y.__dict__.update(self.__dict__)
         return y
@@ -307,7 +321,7 @@ class Tensor:
         """Set ``requires_grad`` of a leaf; returns the tensor."""
         if self.origin is not None and not requires_grad:
             raise RuntimeError("requires_grad can be switched off for leaves only: use detach() on a computed tensor")
-        if requires_grad and self.data.dtype.kind != "f":
+        if requires_grad and self.array.dtype.kind != "f":
             raise TypeError(f"requires_grad needs a floating dtype, got {self.dtype}")
         self.requires_grad = bool(requires_grad)
         return self
@@ -325,14 +339,14 @@ class Tensor:
         if not self.requires_grad:
             raise RuntimeError("backward(): this tensor does not require grad, nor does anything it was computed from")
         if gradient is None:
-            if self.data.size != 1:
+            if self.array.size != 1:
                 raise RuntimeError(
                     f"backward() of a tensor of shape {self.shape} needs a gradient of that shape: "
                     "reduce it to one number first (loss.mean()), or pass gradient="
                 )
-            gy = array_module(self.data).ones_like(self.data)
+            gy = array_module(self.array).ones_like(self.array)
         else:
-            gy = gradient.data if isinstance(gradient, Tensor) else gradient
+            gy = gradient.array if isinstance(gradient, Tensor) else gradient
             if not _is_array(gy) or gy.shape != self.shape:
                 raise ValueError(f"gradient must be a tensor of shape {self.shape}, got {getattr(gy, 'shape', gy)!r}")
             gy = gy.astype(self.dtype, copy=False)
@@ -341,11 +355,11 @@ class Tensor:
     def accumulate_grad(self, gradient, free: bool) -> None:
         """Add an array to ``.grad``. ``free``: nothing else refers to it, so it may be kept without a copy."""
         if self.grad is not None:
-            self.grad.data += gradient
+            self.grad.array += gradient
             self.grad.version[0] += 1
             return
-        if not free or gradient.strides != self.data.strides:
-            kept = array_module(self.data).empty_like(self.data)  # same dtype and memory order
+        if not free or gradient.strides != self.array.strides:
+            kept = array_module(self.array).empty_like(self.array)  # same dtype and memory order
             kept[...] = gradient
             gradient = kept
         self.grad = Tensor(gradient)
@@ -373,7 +387,7 @@ class Tensor:
 
         def on_array(gradient):
             result = hook(Tensor(gradient))
-            return result.data if isinstance(result, Tensor) else result
+            return result.array if isinstance(result, Tensor) else result
 
         handle = autograd.RemovableHandle(hooks)
         hooks[handle.id] = on_array
@@ -384,6 +398,9 @@ class Tensor:
         self.version[0] += 1
 
 
+Tensor.array = Tensor.data  # one slot with two names
+
+
 def _rebuilt(kind: type, data, requires_grad: bool, grad: Tensor | None, version: list, attributes: dict | None) -> Tensor:
     """A tensor of class ``kind`` from what ``Tensor.__reduce__`` gave."""
     t = kind.__new__(kind)
@@ -392,6 +409,16 @@ def _rebuilt(kind: type, data, requires_grad: bool, grad: Tensor | None, version
     if attributes:
         t.__dict__.update(attributes)
     return t
+
+
+def _zeros_of(sizes: tuple) -> np.ndarray:
+    """Zeros of the shape in ``Tensor(2, 3)``; of one size the second is the default of ``requires_grad``."""
+    sizes = sizes[:1] if sizes[1:] == (False,) and type(sizes[1]) is bool else sizes
+    if not all(type(n) is int and n >= 0 for n in sizes):
+        raise TypeError(
+            f"Tensor of integers is one of this shape, so they must be at least 0, got {sizes!r}: for numbers use mg.tensor(...)"
+        )
+    return np.zeros(sizes, np.float32)
 
 
 def _is_array(x) -> bool:

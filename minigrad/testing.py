@@ -19,20 +19,20 @@ def _check_pair(x: Tensor, other: Tensor) -> None:
     for name, t in (("x", x), ("other", other)):
         if not isinstance(t, Tensor):
             raise TypeError(f"{name} must be a Tensor, got {type(t).__name__}")
-    if type(x.data) is not type(other.data):
+    if type(x.array) is not type(other.array):
         raise RuntimeError(f"both tensors must be on one device, got {x.device} and {other.device}: move one with .to(device)")
 
 
 def equal(x: Tensor, other: Tensor) -> bool:
     """Whether both tensors have the same shape and the same elements (NaN differs from everything)."""
     _check_pair(x, other)
-    return x.shape == other.shape and bool((x.data == other.data).all())
+    return x.shape == other.shape and bool((x.array == other.array).all())
 
 
 def allclose(x: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
     """Whether |x - other| <= atol + rtol * |other| everywhere, broadcast."""
     _check_pair(x, other)
-    return bool(array_module(x.data).allclose(x.data, other.data, rtol=rtol, atol=atol, equal_nan=equal_nan))
+    return bool(array_module(x.array).allclose(x.array, other.array, rtol=rtol, atol=atol, equal_nan=equal_nan))
 
 
 def assert_close(
@@ -45,7 +45,7 @@ def assert_close(
     """
     if (rtol is None) != (atol is None):
         raise ValueError("rtol and atol must be given together")
-    a, e = (to_numpy(x.data) if isinstance(x, Tensor) else np.asarray(x) for x in (actual, expected))
+    a, e = (to_numpy(x.array) if isinstance(x, Tensor) else np.asarray(x) for x in (actual, expected))
     if a.shape != e.shape:
         raise AssertionError(f"shapes differ: {a.shape}, expected {e.shape}")
     if a.dtype != e.dtype:

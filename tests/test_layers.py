@@ -16,11 +16,14 @@ ROOT = Path(__file__).resolve().parents[1]
 # one another, packages may not. The package's own __init__ is the roof.
 FLOORS = [
     ["minigrad.kernels"],
-    ["minigrad._names", "minigrad.device", "minigrad.modes", "minigrad.autograd", "minigrad.random", "minigrad.cuda"],
+    [
+        *("minigrad._names", "minigrad._outside", "minigrad.fx", "minigrad.hub", "minigrad.jit"),
+        *("minigrad.device", "minigrad.modes", "minigrad.autograd", "minigrad.random", "minigrad.cuda"),
+    ],
     ["minigrad.tensor", "minigrad.creation", "minigrad.gradients", "minigrad.testing"],
     ["minigrad.ops"],
-    ["minigrad.nn", "minigrad.optim", "minigrad.data", "minigrad.gradcheck"],
-    ["minigrad.weights"],
+    ["minigrad.nn", "minigrad.optim", "minigrad.data", "minigrad.gradcheck", "minigrad.function"],
+    ["minigrad.weights", "minigrad.utils"],
     ["minigrad.models"],
     ["minigrad.training", "minigrad.viz"],
     ["minigrad.cli"],

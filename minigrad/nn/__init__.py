@@ -54,7 +54,7 @@ from minigrad.nn.normalization import (
 )
 from minigrad.nn.padding import CircularPad2d, ConstantPad2d, ReflectionPad2d, ReplicationPad2d, ZeroPad2d
 from minigrad.nn.parameter import Buffer, Parameter
-from minigrad.nn.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
+from minigrad.nn.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, LPPool2d, MaxPool2d
 from minigrad.nn.upsampling import (
     ChannelShuffle,
     PixelShuffle,
@@ -95,6 +95,7 @@ __all__ = [
     "InstanceNorm2d",
     "KLDivLoss",
     "L1Loss",
+    "LPPool2d",
     "LayerNorm",
     "LeakyReLU",
     "Linear",

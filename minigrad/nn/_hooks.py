@@ -74,10 +74,10 @@ def _gate(tensors: list[Tensor], on_gradients: Callable) -> tuple[Tensor, ...]:
 
     def backward(*gys):
         gradients = on_gradients([None if gy is None else Tensor(gy) for gy in gys])
-        return tuple(None if g is None else g.data for g in gradients)
+        return tuple(None if g is None else g.array for g in gradients)
 
     backward.__qualname__ = "module_backward_hook.<locals>.backward"  # the name of the node
-    ys = record_outputs([t.data for t in tensors], tensors, backward)
+    ys = record_outputs([t.array for t in tensors], tensors, backward)
     for x, y in zip(tensors, ys, strict=True):  # each is a view of its own tensor
         y.version, y.view_version = x.version, x.version[0]
     return ys

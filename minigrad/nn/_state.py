@@ -46,7 +46,7 @@ def load(owner: str, targets: dict[str, Tensor], optional: set[str], state_dict:
     pairs = [(target, move(values[key], target.device)) for key, target in targets.items() if key in values]
     with np.errstate(all="ignore"):  # float64 values beyond float32 become infinite, silently as everywhere
         for target, value in pairs:
-            target.data[...] = value
+            target.array[...] = value
             target.bump_version()
     return LoadResult(missing, unexpected)
 
@@ -54,7 +54,7 @@ def load(owner: str, targets: dict[str, Tensor], optional: set[str], state_dict:
 def _array(value):
     """The array in a value of a state dict (a Tensor, an array, a number, another library's tensor), or None."""
     if isinstance(value, Tensor):
-        return value.data
+        return value.array
     if isinstance(value, (int, float)) or hasattr(value, "__array__"):
         try:
             return value if hasattr(value, "__cuda_array_interface__") else np.asarray(value)

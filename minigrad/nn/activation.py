@@ -230,7 +230,7 @@ class Tanh(Module):
 
 
 class Softmax(Module):
-    """exp(x) / sum(exp(x)) along dimension ``dim``."""
+    """exp(x) / sum(exp(x)) along dimension ``dim``; without it along 1 (0 for 1 or 3 dimensions), with a warning."""
 
     def __init__(self, dim: int | None = None) -> None:
         super().__init__()
@@ -260,7 +260,7 @@ class Softsign(Module):
 
 
 class LogSoftmax(Module):
-    """log(softmax(x)) along dimension ``dim``."""
+    """log(softmax(x)) along dimension ``dim``; without it along 1 (0 for 1 or 3 dimensions), with a warning."""
 
     def __init__(self, dim: int | None = None) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ and the few that are put together from several ops."""
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -30,6 +31,7 @@ from minigrad.ops.activations import (
     tanh,
 )
 from minigrad.ops.arithmetic import add, div, gt, mul
+from minigrad.ops.arithmetic import pow as power
 from minigrad.ops.convolution import conv2d, conv_transpose2d, fold, unfold
 from minigrad.ops.dropout import dropout, dropout2d
 from minigrad.ops.gathering import one_hot
@@ -98,6 +100,7 @@ __all__ = [
     "local_response_norm_paper",
     "log_softmax",
     "logsigmoid",
+    "lp_pool2d",
     "max_pool2d",
     "mish",
     "mse_loss",
@@ -165,9 +168,9 @@ def batch_norm(
         return batch_norm_inference(x, running_mean, running_var, weight, bias, eps)
     _check_running("batch_norm", x, running_mean, running_var)
     y, mean, var = batch_norm_training(x, weight, bias, eps)
-    count = x.data.size // x.shape[1]
-    _update(running_mean, mean.data, momentum)
-    _update(running_var, var.data * (count / (count - 1)), momentum)
+    count = x.array.size // x.shape[1]
+    _update(running_mean, mean.array, momentum)
+    _update(running_var, var.array * (count / (count - 1)), momentum)
     return y
 
 
@@ -191,10 +194,10 @@ def instance_norm(
         return batch_norm_inference(x, running_mean, running_var, weight, bias, eps)
     _check_running("instance_norm", x, running_mean, running_var)
     y, mean, var = instance_norm_training(x, weight, bias, eps)  # mean and var (N, C)
-    if mean.data.size:
-        count = x.data.size // mean.data.size
-        _update(running_mean, mean.data.mean(axis=0), momentum)
-        _update(running_var, var.data.mean(axis=0) * (count / (count - 1)), momentum)
+    if mean.array.size:
+        count = x.array.size // mean.array.size
+        _update(running_mean, mean.array.mean(axis=0), momentum)
+        _update(running_var, var.array.mean(axis=0) * (count / (count - 1)), momentum)
     return y
 
 
@@ -207,7 +210,7 @@ def _check_running(name: str, x: Tensor, running_mean: Tensor | None, running_va
     """Both running statistics must fit before either is changed."""
     channels = check_float(x).shape[1:2]
     for argument, value in (("running_mean", running_mean), ("running_var", running_var)):
-        if value is not None and check_float(value, argument).data.shape != channels:
+        if value is not None and check_float(value, argument).array.shape != channels:
             raise ValueError(
                 f"{name}: {argument} must have one number per channel of x {x.shape} (N, C, ...), got shape {value.shape}"
             )
@@ -215,7 +218,7 @@ def _check_running(name: str, x: Tensor, running_mean: Tensor | None, running_va
 
 def _update(running: Tensor | None, new, momentum: float) -> None:
     if running is not None:
-        values = running.data
+        values = running.array
         values *= 1 - momentum
         values += momentum * new
         running.bump_version()
@@ -233,6 +236,22 @@ def normalize(x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Te
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """The cosine of the angle between x1 and x2 along ``dim``; norms smaller than ``eps`` count as ``eps``."""
     return sum_of(mul(normalize(x1, 2.0, dim, eps), normalize(x2, 2.0, dim, eps)), dim)
+
+
+@_composed
+def lp_pool2d(
+    x: Tensor,
+    norm_type: float,
+    kernel_size: int | tuple[int, int],
+    stride: int | tuple[int, int] | None = None,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """The p-norm of each window without the sign, (sum of x^p)^(1/p) with p = ``norm_type``; else as ``avg_pool2d``."""
+    if not norm_type > 0:
+        raise ValueError(f"lp_pool2d: norm_type must be positive, got {norm_type!r}")
+    kh, kw = kernel_size if isinstance(kernel_size, (tuple, list)) else (kernel_size, kernel_size)
+    mean = avg_pool2d(power(check_float(x), norm_type), (kh, kw), stride, 0, ceil_mode)
+    return power(mul(mean, kh * kw), 1 / norm_type)
 
 
 @_composed
@@ -287,6 +306,24 @@ def celu(x: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
         raise ValueError("celu: alpha must not be 0")
     y = mul(elu(div(check_float(x), alpha)), alpha)
     return x.copy_(y) if inplace else y
+
+
+def _choosing(function: F) -> F:
+    """softmax or log_softmax, which choose ``dim`` themselves for the old code that leaves it out."""
+
+    @_composed
+    @functools.wraps(function)
+    def wrapper(x, dim=None):
+        if dim is None:
+            text = f"Implicit dimension choice for {function.__name__} has been deprecated. Change the call to include dim=X"
+            warnings.warn(text, UserWarning, stacklevel=3)
+            dim = 0 if check_float(x).ndim in (0, 1, 3) else 1
+        return function(x, dim)
+
+    return wrapper
+
+
+softmax, log_softmax = _choosing(softmax), _choosing(log_softmax)
 
 
 @_composed

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -40,7 +41,7 @@ __all__ = [
 
 def _fill(tensor: Tensor, values) -> Tensor:
     """Write ``values`` (a NumPy array of the tensor's shape, or a number) into its memory."""
-    tensor.data[...] = move(values, tensor.device) if isinstance(values, np.ndarray) else values
+    tensor.array[...] = move(values, tensor.device) if isinstance(values, np.ndarray) else values
     tensor.bump_version()
     return tensor
 
@@ -204,6 +205,9 @@ def _fans(tensor: Tensor) -> tuple[int, int]:
     return tensor.shape[1] * window, tensor.shape[0] * window
 
 
+_calculate_fan_in_and_fan_out = _fans  # PyTorch's name, which layers with parameters of their own import
+
+
 def _fan(tensor: Tensor, mode: str) -> int:
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f'mode must be "fan_in" or "fan_out", got {mode!r}')
@@ -255,3 +259,26 @@ def orthogonal_(tensor: Tensor, gain: float = 1) -> Tensor:
     q, r = np.linalg.qr(generator().normal(size=(max(rows, columns), min(rows, columns))))
     q *= np.where(np.diag(r) < 0, -1.0, 1.0)  # without this the distribution is not uniform over the rotations
     return _fill(tensor, gain * (q if rows >= columns else q.T).reshape(tensor.shape))
+
+
+# ---- names from before PyTorch 0.4 -------------------------------------------------------------------------------------
+
+
+def _old_name(function: Callable) -> Callable:
+    """The function under its name without underscore, which warns."""
+    new = function.__name__
+    old = new.removesuffix("_")
+
+    @functools.wraps(function)
+    def deprecated(*args, **kwargs) -> Tensor:
+        warnings.warn(f"nn.init.{old} is now deprecated in favor of nn.init.{new}", FutureWarning, stacklevel=2)
+        return function(*args, **kwargs)
+
+    deprecated.__name__ = deprecated.__qualname__ = old
+    deprecated.__doc__ = f"The old name of ``{new}``."
+    return deprecated
+
+
+constant, dirac, eye, normal, uniform = map(_old_name, (constant_, dirac_, eye_, normal_, uniform_))
+kaiming_normal, kaiming_uniform = _old_name(kaiming_normal_), _old_name(kaiming_uniform_)
+xavier_normal, xavier_uniform, orthogonal = map(_old_name, (xavier_normal_, xavier_uniform_, orthogonal_))

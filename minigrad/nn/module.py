@@ -186,7 +186,7 @@ class Module(ModuleTree):
             if set_to_none:
                 parameter.grad = None
             elif parameter.grad is not None:
-                parameter.grad.data.fill(0)
+                parameter.grad.array.fill(0)
                 parameter.grad.bump_version()
 
     def to(self: M, *args: Any, **kwargs: Any) -> M:
@@ -213,10 +213,10 @@ class Module(ModuleTree):
             tensors[id(tensor)] = tensor
             if tensor.grad is not None:
                 tensors[id(tensor.grad)] = tensor.grad
-        converted = [(tensor, convert(tensor.data)) for tensor in tensors.values()]
+        converted = [(tensor, convert(tensor.array)) for tensor in tensors.values()]
         for tensor, array in converted:
-            if array is not tensor.data:
-                tensor.data, tensor.version = array, [0]  # new memory: nobody else's changes count for it
+            if array is not tensor.array:
+                tensor.array, tensor.version = array, [0]  # new memory: nobody else's changes count for it
 
     def float(self: M) -> M:
         """Convert every floating-point tensor to float32."""
@@ -260,8 +260,10 @@ def _put_path_in_front(error: Exception, running: list[Module]) -> None:
         error.args = (f"{path}: {error.args[0]}",)
 
 
-def _destination(*args: Any, device=None, dtype=None, non_blocking: bool = False) -> tuple[Device | None, np.dtype | None]:
-    """The device and the dtype that the arguments of ``Module.to`` ask for; ``non_blocking`` is accepted and ignored."""
+def _destination(
+    *args: Any, device=None, dtype=None, non_blocking: bool = False, memory_format=None
+) -> tuple[Device | None, np.dtype | None]:
+    """The device and the dtype that the arguments of ``Module.to`` ask for; the last two are accepted and ignored."""
     for value in args:
         if isinstance(value, Tensor):
             device, dtype = value.device, value.dtype

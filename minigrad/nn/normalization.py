@@ -113,7 +113,7 @@ class _BatchNorm(_RunningStatistics):
             self.eps,
         )
         if tracking:
-            self.num_batches_tracked.data += 1
+            self.num_batches_tracked.array += 1
             self.num_batches_tracked.bump_version()
         return y
 

@@ -38,15 +38,15 @@ def clip_grad_norm_(
     if not norm_type > 0:
         raise ValueError(f"norm_type must be positive (math.inf for the largest entry), got {norm_type!r}")
     gradients = [p.grad for p in _list(parameters) if p.grad is not None]
-    total = _total_norm([g.data for g in gradients], float(norm_type))
+    total = _total_norm([g.array for g in gradients], float(norm_type))
     if error_if_nonfinite and not math.isfinite(total):
         raise RuntimeError(f"the norm of the gradients is {total}: look for the cause with mg.autograd.detect_anomaly()")
     factor = float(max_norm) / (total + 1e-6)
     if not factor >= 1:  # a NaN norm makes every gradient NaN, as in PyTorch
         for g in gradients:
-            g.data *= factor
+            g.array *= factor
             g.bump_version()
-    return Tensor(array_module(gradients[0].data).asarray(total, gradients[0].dtype) if gradients else total)
+    return Tensor(array_module(gradients[0].array).asarray(total, gradients[0].dtype) if gradients else total)
 
 
 def _total_norm(arrays: list, p: float) -> float:
@@ -64,7 +64,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
         raise ValueError(f"clip_value must be at least 0, got {clip_value!r}")
     for parameter in _list(parameters):
         if parameter.grad is not None:
-            g = parameter.grad.data
+            g = parameter.grad.array
             array_module(g).clip(g, -limit, limit, out=g)
             parameter.grad.bump_version()
 
@@ -82,6 +82,6 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
         raise ValueError(f"vec must have shape ({total},), the number of elements of all parameters, got {vec.shape}")
     start = 0
     for p in parameters:
-        p.data[...] = vec.data[start : start + p.numel()].reshape(p.shape)
+        p.array[...] = vec.array[start : start + p.numel()].reshape(p.shape)
         p.bump_version()
         start += p.numel()

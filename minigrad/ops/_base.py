@@ -4,7 +4,7 @@ An op is a function of tensors with its backward nested inside it:
 
     @op
     def exp(x):
-        y = xp(x).exp(x.data)
+        y = xp(x).exp(x.array)
         def backward(gy):              # arrays in, arrays out
             return gy * y
         return record(y, (x,), backward, saves_output=True)
@@ -83,7 +83,7 @@ def op(function: F) -> F:
             _named(error, name)
             raise
         first = y if type(y) is Tensor else y[0] if type(y) is tuple and y else None
-        if first is not None and first.origin is not None and first.pending is None and first.data.size <= SMALL:
+        if first is not None and first.origin is not None and first.pending is None and first.array.size <= SMALL:
             _remember(first.origin[0], y, wrapper, args, kwargs)
         return y
 
@@ -143,10 +143,10 @@ def _remember(node: Node, y, function: Callable, args: tuple, kwargs: dict) -> N
     if node.call is not None:
         return
     for a in args:
-        if a is y or (isinstance(a, Tensor) and a.data.size > SMALL):
+        if a is y or (isinstance(a, Tensor) and a.array.size > SMALL):
             return
     node.call = (function, args, kwargs)
-    node.values = tuple([t.data for t in y]) if type(y) is tuple else (y.data,)
+    node.values = tuple([t.array for t in y]) if type(y) is tuple else (y.array,)
 
 
 @contextmanager
@@ -235,7 +235,7 @@ def record_outputs(
         if autograd.state.anomaly:
             node.made = made
         for slot, y in enumerate(ys):
-            if y.data.dtype.kind == "f":
+            if y.array.dtype.kind == "f":
                 y.requires_grad = True
                 y.origin = (node, slot)
     return ys
@@ -266,10 +266,10 @@ def record_inplace(
         x.origin = (node, 0)
         x.view_version = None  # as a view it has its memory to itself: see check_inplace
         if state.anomaly:
-            node.made = _check(backward.__qualname__, (x.data,), inputs[1:])
+            node.made = _check(backward.__qualname__, (x.array,), inputs[1:])
         return x
     if state.anomaly:
-        _check(backward.__qualname__, (x.data,), inputs[1:])
+        _check(backward.__qualname__, (x.array,), inputs[1:])
     return x
 
 
@@ -286,7 +286,7 @@ def check_inplace(x: Tensor, *others: Tensor | None) -> None:
     Pending results that are computed from its memory are computed first.
     """
     x.settle()
-    if not getattr(x.data.flags, "writeable", True):
+    if not getattr(x.array.flags, "writeable", True):
         raise RuntimeError(
             "a tensor whose memory is read-only (one that expand() made, or of a read-only array) cannot be changed in place: "
             "clone() it first"
@@ -305,7 +305,7 @@ def check_inplace(x: Tensor, *others: Tensor | None) -> None:
             "a view cannot be changed in place where gradients are recorded, because the tensor that it is a view of would not "
             "know: change that one (x[index] = value), or clone() the view first"
         )
-    if x.data.dtype.kind != "f" and differentiable:
+    if x.array.dtype.kind != "f" and differentiable:
         raise RuntimeError(f"a tensor of dtype {x.dtype} cannot hold values that require grad")
     for t in differentiable:
         _check_current(t)
@@ -339,12 +339,12 @@ def _check(op: str, outputs: Sequence, inputs: Sequence[Tensor | None]) -> str:
 
 def xp(x: Tensor) -> ModuleType:
     """The array library (``numpy`` or ``cupy``) of a tensor."""
-    return array_module(x.data)
+    return array_module(x.array)
 
 
 def data_of(t: Tensor | None):
     """The array of a tensor; None stays None."""
-    return None if t is None else t.data
+    return None if t is None else t.array
 
 
 def check_tensor(value, name: str = "x") -> Tensor:
@@ -358,7 +358,7 @@ def check_tensor(value, name: str = "x") -> Tensor:
 
 def check_float(value, name: str = "x") -> Tensor:
     """``value`` if it is a tensor of floating-point numbers, else a TypeError that names the argument."""
-    if check_tensor(value, name).data.dtype.kind != "f":
+    if check_tensor(value, name).array.dtype.kind != "f":
         raise TypeError(f"{name} must hold floating-point numbers, got dtype {value.dtype}: use {name}.float()")
     return value
 
@@ -369,7 +369,7 @@ def check_alike(**tensors: Tensor | None) -> None:
     for t in tensors.values():  # quickly past what is right, for every layer comes through here
         if t is None:
             continue
-        array = t.data if isinstance(t, Tensor) else None
+        array = t.array if isinstance(t, Tensor) else None
         if type(array) is not np.ndarray or (array.dtype.kind != "f" if first is None else array.dtype != first):
             break
         first = array.dtype
@@ -381,9 +381,9 @@ def check_alike(**tensors: Tensor | None) -> None:
 
 def check_devices(**tensors: Tensor | None) -> None:
     """Raise RuntimeError unless all tensors lie on one device; the message names each argument and its device."""
-    if all([t is None or type(t.data) is np.ndarray for t in tensors.values()]):  # noqa: C419 (a generator takes longer)
+    if all([t is None or type(t.array) is np.ndarray for t in tensors.values()]):  # noqa: C419 (a generator takes longer)
         return
-    places = {name: device_of(t.data) for name, t in tensors.items() if t is not None}
+    places = {name: device_of(t.array) for name, t in tensors.items() if t is not None}
     if len(set(places.values())) > 1:
         listed = ", ".join(f"{name} on {place}" for name, place in places.items())
         raise RuntimeError(f"all tensors must be on one device, got {listed}: move them with .to(device)")
@@ -391,7 +391,7 @@ def check_devices(**tensors: Tensor | None) -> None:
 
 def check_dtypes(**tensors: Tensor | None) -> None:
     """Raise TypeError unless all tensors are of one floating dtype; the message names each argument and its dtype."""
-    kinds = {name: check_float(t, name).data.dtype for name, t in tensors.items() if t is not None}
+    kinds = {name: check_float(t, name).array.dtype for name, t in tensors.items() if t is not None}
     if len(set(kinds.values())) > 1:
         listed = ", ".join(f"{name} is {kind}" for name, kind in kinds.items())
         raise TypeError(f"all tensors must have one dtype, but {listed}: convert with .float() or .double()")

@@ -64,7 +64,7 @@ Operand = Tensor | float
 def _operand(value):
     """(tensor or None, array or Python number) of an operand; TypeError for anything else."""
     if isinstance(value, Tensor):
-        return value, value.data
+        return value, value.array
     if isinstance(value, np.ndarray) and value.ndim:
         return Tensor(value), value
     if isinstance(value, (bool, int, float, np.generic, np.ndarray)):
@@ -258,7 +258,7 @@ def neg(x: Tensor) -> Tensor:
     def backward(gy):
         return -gy
 
-    return record(-x.data, (x,), backward)
+    return record(-x.array, (x,), backward)
 
 
 def _extremum(x, other, pick, wins):
@@ -335,7 +335,7 @@ remainder = _comparison("remainder", "x - other * floor(x / other), broadcast: o
 
 def _predicate(name: str, description: str) -> Callable:
     def function(x: Tensor) -> Tensor:
-        return Tensor(getattr(xp(check_tensor(x)), name)(x.data))
+        return Tensor(getattr(xp(check_tensor(x)), name)(x.array))
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = description
@@ -363,7 +363,7 @@ def _inplace_operand(x: Tensor, other):
             raise ValueError(f"shape {other.shape} does not fit into {x.shape}: an in-place operation keeps its shape")
         if other.version is x.version:  # x *= x, x += x.T: the operand must not change on the way
             other = mul(other, 1)
-            b = other.data
+            b = other.array
     if x.dtype.kind != "f" and (isinstance(b, float) or (other is not None and other.dtype.kind == "f")):
         raise TypeError(f"a floating result cannot be stored in a tensor of dtype {x.dtype}: use an out-of-place operation")
     return other, b
@@ -380,10 +380,10 @@ def add_(x: Tensor, other: Operand, alpha: float = 1) -> Tensor:
         return record_inplace(x, (x, other), _to_both(x, other))
     other, b = _inplace_operand(x, other)
     to_other = _receiver(other)
-    if alpha == 1 and _are_alike(x.data, b):
-        for_array(b).add(x.data, b, out=x.data)
+    if alpha == 1 and _are_alike(x.array, b):
+        for_array(b).add(x.array, b, out=x.array)
     else:
-        x.data += b if alpha == 1 else b * alpha
+        x.array += b if alpha == 1 else b * alpha
 
     def backward(gy):
         return gy, to_other and to_other(gy if alpha == 1 else gy * alpha)
@@ -397,7 +397,7 @@ def sub_(x: Tensor, other: Operand, alpha: float = 1) -> Tensor:
     """x -= alpha * other, in place; returns x."""
     other, b = _inplace_operand(x, other)
     to_other = _receiver(other)
-    x.data -= b if alpha == 1 else b * alpha
+    x.array -= b if alpha == 1 else b * alpha
 
     def backward(gy):
         return gy, to_other and to_other(-gy if alpha == 1 else gy * -alpha)
@@ -411,8 +411,8 @@ def mul_(x: Tensor, other: Operand) -> Tensor:
     """x *= other, in place; returns x."""
     other, b = _inplace_operand(x, other)
     to_other = _receiver(other)
-    before = x.data.copy(order="K") if to_other else None
-    x.data *= b
+    before = x.array.copy(order="K") if to_other else None
+    x.array *= b
 
     def backward(gy):
         return gy * b, to_other and to_other(gy * before)
@@ -428,8 +428,8 @@ def div_(x: Tensor, other: Operand) -> Tensor:
     if x.dtype.kind != "f":
         raise TypeError(f"a quotient cannot be stored in a tensor of dtype {x.dtype}: use x / other")
     to_other = _receiver(other)
-    before = x.data.copy(order="K") if to_other else None
-    x.data /= b if not _is_zero(b) else np.asarray(b, x.dtype)
+    before = x.array.copy(order="K") if to_other else None
+    x.array /= b if not _is_zero(b) else np.asarray(b, x.dtype)
 
     def backward(gy):
         return gy / b, to_other and to_other(-gy * before / (b * b))
@@ -442,7 +442,7 @@ def copy_(x: Tensor, other: Operand) -> Tensor:
     """Write ``other`` (broadcast) into the memory of x; returns x."""
     other, b = _inplace_operand(x, other)
     to_other = _receiver(other)
-    x.data[...] = b
+    x.array[...] = b
 
     def backward(gy):
         return None, to_other and to_other(gy)
@@ -456,7 +456,7 @@ def fill_(x: Tensor, value: float) -> Tensor:
     if isinstance(value, Tensor):
         value = value.item()
     _inplace_operand(x, value)
-    x.data.fill(value)
+    x.array.fill(value)
 
     def backward(gy):
         return (None,)

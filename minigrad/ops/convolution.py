@@ -34,7 +34,7 @@ def conv2d(
     _check_bias(bias, geometry.o)
     need_x, need_weight, need_bias = _needs(x, weight, bias)
     # Images in another memory order are copied once, not for the weight gradient again.
-    xd, wd = channels_last(x.data) if need_weight else x.data, weight.data
+    xd, wd = channels_last(x.array) if need_weight else x.array, weight.array
 
     def backward(gy):
         return (
@@ -66,7 +66,7 @@ def conv_transpose2d(
     geometry, kernels = _prepare(ConvGeometry.of_transposed, x, weight, bias, stride, padding, output_padding, dilation, groups)
     _check_bias(bias, geometry.c)
     need_x, need_weight, need_bias = _needs(x, weight, bias)
-    xd, wd = x.data, weight.data
+    xd, wd = x.array, weight.array
 
     def backward(gy):
         return (
@@ -84,14 +84,14 @@ def unfold(x: Tensor, kernel_size: IntPair, dilation: IntPair = 1, padding: int 
     """im2col: the patches of x (N, C, H, W) as columns (N, C*kh*kw, L), one for each of the L positions of the window."""
     check_float(x)
     geometry = _window(x.shape, kernel_size, dilation, padding, stride)
-    kernels = for_array(x.data)
+    kernels = for_array(x.array)
     positions, height = geometry.oh * geometry.ow, geometry.c * geometry.kh * geometry.kw
 
     def backward(gy):
         rows = gy.transpose(0, 2, 1).reshape(-1, height)
         return kernels.col2im(rows, geometry)
 
-    rows = kernels.im2col(x.data, geometry)  # (N * L, C*kh*kw)
+    rows = kernels.im2col(x.array, geometry)  # (N * L, C*kh*kw)
     return record(rows.reshape(geometry.n, positions, height).transpose(0, 2, 1), (x,), backward)
 
 
@@ -117,12 +117,12 @@ def fold(
             f"x has {positions} columns, but a window of {(kh, kw)} takes {geometry.oh} x {geometry.ow} positions "
             f"in an image of {h} x {w}"
         )
-    kernels = for_array(x.data)
+    kernels = for_array(x.array)
 
     def backward(gy):
         return kernels.im2col(gy, geometry).reshape(n, positions, height).transpose(0, 2, 1)
 
-    rows = x.data.transpose(0, 2, 1).reshape(-1, height)
+    rows = x.array.transpose(0, 2, 1).reshape(-1, height)
     return record(kernels.col2im(rows, geometry), (x,), backward)
 
 
@@ -134,7 +134,7 @@ def _window(shape, kernel_size, dilation, padding, stride) -> ConvGeometry:
 def _prepare(geometry_of, x, weight, bias, *sizes):
     """The checked geometry of a convolution, and the kernels for its arrays."""
     check_alike(x=check_tensor(x), weight=check_tensor(weight, "weight"), bias=bias)
-    return geometry_of(x.shape, weight.shape, *sizes), for_array(x.data)
+    return geometry_of(x.shape, weight.shape, *sizes), for_array(x.array)
 
 
 def _needs(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[bool, bool, bool]:

@@ -43,8 +43,8 @@ def matmul(x: Tensor, other: Tensor) -> Tensor:
     _check_pair(x=x, other=other)
     if not x.ndim or not other.ndim:
         raise ValueError(f"both tensors need at least 1 dimension, got shapes {x.shape} and {other.shape}: use *")
-    a = x.data if x.ndim > 1 else x.data[None, :]
-    b = other.data if other.ndim > 1 else other.data[:, None]
+    a = x.array if x.ndim > 1 else x.array[None, :]
+    b = other.array if other.ndim > 1 else other.array[:, None]
     if a.shape[-1] != b.shape[-2]:
         raise ValueError(
             f"shapes {x.shape} and {other.shape} do not fit: the rows of x are {a.shape[-1]} long, "
@@ -138,7 +138,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y = x W^T + b: x (..., in), weight (out, in), bias (out) or None give (..., out)."""
     check_alike(x=x, weight=weight, bias=bias)
     _check_linear(x, weight, bias)
-    a, w, b = x.data, weight.data, data_of(bias)
+    a, w, b = x.array, weight.array, data_of(bias)
     rows = _matrix(a)  # (M, in)
     kernels = for_array(a)
     y = kernels.matmul(rows, w.T, b)
@@ -198,6 +198,6 @@ def _wrong_features(x: Tensor, features: int) -> str:
 
 def _before_flattening(x: Tensor) -> tuple[int, ...]:
     """The (C, H, W) that a matrix (N, C*H*W) had before it was flattened, if that can still be seen."""
-    base = x.data.base
-    flattened = x.ndim == 2 and base is not None and base.ndim == 4 and base.size == x.data.size
+    base = x.array.base
+    flattened = x.ndim == 2 and base is not None and base.ndim == 4 and base.size == x.array.size
     return base.shape[1:] if flattened and base.shape[0] == x.shape[0] else ()

@@ -236,7 +236,13 @@ def _new(function: Callable) -> Callable[..., Tensor]:
     return method
 
 
+def _new_of_old(x: Tensor, *args) -> Tensor:
+    """The old ``x.new(2, 3)`` or ``x.new(y.size())``: zeros of this shape like x; of a list a tensor of its numbers."""
+    return NEW["new_tensor" if args and isinstance(args[0], list) else "new_zeros"](x, *(args or (0,)))
+
+
 NEW = {
+    "new": _new_of_old,
     "new_empty": _new(creation.empty),
     "new_full": _new(creation.full),
     "new_ones": _new(creation.ones),
@@ -303,10 +309,21 @@ INPLACE = {
 # ---- the rest ----------------------------------------------------------------------------------------------------------
 
 
-def _type(x: Tensor, dtype) -> Tensor:
-    """x as ``dtype``: ``mg.float32``, "float32", ``mg.FloatTensor`` or "torch.FloatTensor"; x itself if it is that already."""
+_TYPES = {"float16": "Half", "float32": "Float", "float64": "Double", "uint8": "Byte", "int8": "Char"}
+_TYPES |= {"int16": "Short", "int32": "Int", "int64": "Long", "bool": "Bool"}
+
+
+def _type(x: Tensor, dtype=None) -> Tensor | str:
+    """x as ``dtype``: ``mg.float32``, "float32", ``mg.FloatTensor`` or "torch.FloatTensor"; x itself if it is that already.
+
+    Without ``dtype`` the name of x's own type in PyTorch: "torch.FloatTensor", or "torch.cuda.FloatTensor".
+    """
+    if dtype is None:
+        return f"torch.{'cuda.' if x.is_cuda else ''}{_TYPES[str(x.dtype)]}Tensor"
     if isinstance(dtype, str) and dtype.endswith("Tensor"):
-        dtype = getattr(creation, dtype.rpartition(".")[2], dtype)
+        place, _, name = dtype.rpartition(".")
+        x = x.to("cuda") if place.endswith("cuda") else x
+        dtype = next((own for own, theirs in _TYPES.items() if theirs + "Tensor" == name), dtype)
     return ops.to(x, getattr(dtype, "dtype", dtype) if callable(dtype) and not isinstance(dtype, type) else dtype)
 
 

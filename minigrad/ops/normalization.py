@@ -45,7 +45,7 @@ def batch_norm_training(
     """
     _check(x, weight, bias, eps)
     n, channels = x.shape[:2]
-    if x.data.size // max(channels, 1) < 2:
+    if x.array.size // max(channels, 1) < 2:
         raise ValueError(
             f"one value per channel has no variance: x of shape {x.shape} (N, C, ...) holds a single value for each of "
             f"{channels} channels. In training use a larger batch or image, or GroupNorm; for inference call model.eval()"
@@ -70,7 +70,7 @@ def batch_norm_inference(
         if check_float(value, name).shape != (channels,):
             raise ValueError(f"{name} must have shape ({channels},), one number per channel, got {value.shape}")
     check_devices(x=x, mean=mean, var=var)
-    statistics = mean.data[None].astype(x.dtype), var.data[None].astype(x.dtype)  # copies: modules update theirs in place
+    statistics = mean.array[None].astype(x.dtype), var.array[None].astype(x.dtype)  # copies: modules update theirs in place
 
     def view_of(pixels):
         return 1, n * pixels, channels, 1
@@ -104,7 +104,7 @@ def group_norm(x: Tensor, num_groups: int, weight: Tensor | None = None, bias: T
     n, channels = x.shape[:2]
     if not isinstance(num_groups, int) or num_groups < 1 or channels % num_groups:
         raise ValueError(f"num_groups must be a positive integer that divides the {channels} channels, got {num_groups!r}")
-    if x.data.size // max(n * num_groups, 1) < 2 and x.data.size:
+    if x.array.size // max(n * num_groups, 1) < 2 and x.array.size:
         raise ValueError(f"one value per group has no variance: x of shape {x.shape}, num_groups={num_groups}")
 
     def view_of(pixels):
@@ -134,7 +134,7 @@ def layer_norm(
         if value is not None and value.shape != shape:
             raise ValueError(f"{name} must have the shape {shape} of normalized_shape, got {value.shape}")
     # A whole channels-last image is normalized where it lies; the affine parameters then follow its memory order.
-    order = (1, 2, 0) if len(shape) == 3 and is_channels_last(x.data) else tuple(range(len(shape)))
+    order = (1, 2, 0) if len(shape) == 3 and is_channels_last(x.array) else tuple(range(len(shape)))
     lead = tuple(range(x.ndim - len(shape)))
     axes = (*lead, *(len(lead) + i for i in order))
     view = (math.prod(x.shape[: len(lead)]), 1, 1, math.prod(shape))
@@ -196,12 +196,12 @@ def _normalize(name, x, weight, bias, eps, view_of, statistics=None):
 
 
 def _record(name, x, weight, bias, eps, axes, view, order, statistics=None):
-    """Normalize ``x.data.transpose(axes).reshape(view)``; returns (y Tensor, mean (M, B), var (M, B)).
+    """Normalize ``x.array.transpose(axes).reshape(view)``; returns (y Tensor, mean (M, B), var (M, B)).
 
     ``order``: the transposition that brings the affine parameters into the memory order of the view.
     ``statistics``: a constant (mean, var), or None to compute them.
     """
-    library, kernels = xp(x), for_array(x.data)
+    library, kernels = xp(x), for_array(x.array)
     back = _inverse(axes)
 
     def rows(array):  # copies only what does not lie in memory in the order of axes
@@ -211,9 +211,9 @@ def _record(name, x, weight, bias, eps, axes, view, order, statistics=None):
         return array.reshape(moved).transpose(back)
 
     def affine(p):
-        return None if p is None else library.ascontiguousarray(p.data.transpose(order)).reshape(view[2:])
+        return None if p is None else library.ascontiguousarray(p.array.transpose(order)).reshape(view[2:])
 
-    turned = x.data.transpose(axes)
+    turned = x.array.transpose(axes)
     moved = turned.shape
 
     x4, w, b = library.ascontiguousarray(turned).reshape(view), affine(weight), affine(bias)
@@ -269,9 +269,9 @@ def _local_response_norm(x, size, alpha, beta, k):
     for name, value in (("alpha", alpha), ("beta", beta), ("k", k)):
         if not _is_number(value):
             raise TypeError(f"{name} must be a number, got {value!r}")
-    kernels, shape = for_array(x.data), x.shape
+    kernels, shape = for_array(x.array), x.shape
     flat = (shape[0], shape[1], math.prod(shape[2:]), 1)  # the kernel takes images (N, C, H, W)
-    xd = x.data if x.ndim == 4 else x.data.reshape(flat)
+    xd = x.array if x.ndim == 4 else x.array.reshape(flat)
     y, scale = kernels.local_response_norm_forward(xd, size, alpha, beta, k)
 
     def backward(gy):

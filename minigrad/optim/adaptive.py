@@ -53,20 +53,20 @@ class AdaptiveOptimizer(Optimizer):
                 self.state[p] = state
 
     def _next_state(self, p: Tensor, group: dict[str, Any], index: int, names: list[str]) -> dict[str, Any]:
-        check_alike(p.grad.data, p, group, index, "gradient")
+        check_alike(p.grad.array, p, group, index, "gradient")
         state = dict(self.state.get(p, {}))
         state["step"] = state.get("step", 0) + 1
         for name in names:
             if name in state:
-                check_alike(state[name].data, p, group, index, name)
+                check_alike(state[name].array, p, group, index, name)
             else:
-                state[name] = Tensor(array_module(p.data).zeros_like(p.data))
+                state[name] = Tensor(array_module(p.array).zeros_like(p.array))
         return state
 
     def _step_of(self, group: dict[str, Any], p: Tensor, names: list[str], state: dict[str, Any]) -> None:
-        xp, decay, maximize = array_module(p.data), group["weight_decay"], group["maximize"]
+        xp, decay, maximize = array_module(p.array), group["weight_decay"], group["maximize"]
         decay = 0 if group.get("decoupled_weight_decay") else decay  # then ``adapt`` sees to it
-        arrays = [p.data, p.grad.data, *(state[name].data for name in names)]
+        arrays = [p.array, p.grad.array, *(state[name].array for name in names)]
         for x, g, *averages, s, t, room in blocks(arrays, scratch=3):
             if maximize:
                 g = xp.negative(g, out=room)

@@ -50,7 +50,7 @@ class ExponentialMovingAverage:
         self.model, self.warmup, self.buffers = model, warmup, buffers
         self.decay = check_number(decay, "decay", low=0, high=1)
         self.updates = 0
-        self.averages = {name: Tensor(_copy(t.data)) for name, t in self._tensors(model).items()}
+        self.averages = {name: Tensor(_copy(t.array)) for name, t in self._tensors(model).items()}
         if not self.averages:
             raise ValueError("model has no parameters to average")
         self._is_applied = False
@@ -64,10 +64,10 @@ class ExponentialMovingAverage:
             for t, average in pairs:
                 average.settle()
                 if average.dtype.kind == "f":
-                    for a, x, s in blocks([average.data, t.data], scratch=1):
+                    for a, x, s in blocks([average.array, t.array], scratch=1):
                         lerp(a, x, weight, s, array_module(a))
                 else:
-                    average.data[...] = t.data
+                    average.array[...] = t.array
                 average.bump_version()
         self.updates += 1
 
@@ -79,7 +79,7 @@ class ExponentialMovingAverage:
         """Write the averages into the model for good, or into another ``model`` with tensors of the same names and shapes."""
         if model is None or model is self.model:
             self._refuse_inside("copy_to")
-        _write([(t, average.data) for t, average in self._pairs(self.model if model is None else model)])
+        _write([(t, average.array) for t, average in self._pairs(self.model if model is None else model)])
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[Any]:
@@ -89,10 +89,10 @@ class ExponentialMovingAverage:
         """
         self._refuse_inside("applied")
         pairs = self._pairs(self.model)
-        own = [(t, _copy(t.data)) for t, _ in pairs]
+        own = [(t, _copy(t.array)) for t, _ in pairs]
         self._is_applied = True
         try:
-            _write([(t, average.data) for t, average in pairs])
+            _write([(t, average.array) for t, average in pairs])
             yield self.model
         finally:
             _write(own)
@@ -107,7 +107,7 @@ class ExponentialMovingAverage:
         wanted = self.state_dict().keys()
         if not isinstance(state_dict, Mapping) or state_dict.keys() != wanted or not isinstance(state_dict["averages"], Mapping):
             raise ValueError(f"state_dict must be a dictionary with the keys {sorted(wanted)}")
-        saved = {name: v.data if isinstance(v, Tensor) else np.asarray(v) for name, v in state_dict["averages"].items()}
+        saved = {name: v.array if isinstance(v, Tensor) else np.asarray(v) for name, v in state_dict["averages"].items()}
         _check_names(saved, self.averages, "state_dict")
         for name, average in self.averages.items():
             if saved[name].shape != average.shape:
@@ -116,7 +116,7 @@ class ExponentialMovingAverage:
         updates = check_count(state_dict["updates"], "updates", low=0)
         if not isinstance(state_dict["warmup"], bool):
             raise ValueError(f"warmup must be True or False, got {state_dict['warmup']!r}")
-        _write([(average, move(saved[name], device_of(average.data))) for name, average in self.averages.items()])
+        _write([(average, move(saved[name], device_of(average.array))) for name, average in self.averages.items()])
         self.decay, self.warmup, self.updates = decay, state_dict["warmup"], updates
 
     def __repr__(self) -> str:
@@ -136,7 +136,7 @@ class ExponentialMovingAverage:
         tensors = self._tensors(model)
         _check_names(tensors, self.averages, "the model")
         for name, average in self.averages.items():
-            x, a = tensors[name].data, average.data
+            x, a = tensors[name].array, average.array
             if x.shape != a.shape or x.dtype != a.dtype or type(x) is not type(a):
                 raise RuntimeError(
                     f"{name} is {x.dtype} of shape {x.shape} on {device_of(x)}, its average is {a.dtype} of shape {a.shape} "
@@ -170,5 +170,5 @@ def _write(pairs: list[tuple[Tensor, Any]]) -> None:
     with np.errstate(all="ignore"):
         for t, array in pairs:
             t.settle()
-            t.data[...] = array
+            t.array[...] = array
             t.bump_version()

@@ -21,6 +21,8 @@ from minigrad.optim.schedules import (
 )
 from minigrad.optim.sequential import ChainedScheduler, SequentialLR
 
+_LRScheduler = LRScheduler  # the base class's name before PyTorch 2.0
+
 __all__ = [
     "ChainedScheduler",
     "ConstantLR",

@@ -80,7 +80,7 @@ class Optimizer:
                 if set_to_none:
                     p.grad = None
                 else:
-                    p.grad.data.fill(0)
+                    p.grad.array.fill(0)
                     p.grad.bump_version()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -181,11 +181,11 @@ def _restored(value: Any, p: Tensor, label: str) -> Any:
     """A copy of a saved value; an array takes the dtype, device and memory order of the parameter."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    array = value.data if isinstance(value, Tensor) else np.asarray(value)
+    array = value.array if isinstance(value, Tensor) else np.asarray(value)
     if array.shape != p.shape:
         raise ValueError(f"{label} has shape {array.shape}, the parameter has {p.shape}: is it another model's?")
-    kept = array_module(p.data).empty_like(p.data)
-    kept[...] = move(array, device_of(p.data))
+    kept = array_module(p.array).empty_like(p.array)
+    kept[...] = move(array, device_of(p.array))
     return Tensor(kept)
 
 
@@ -214,11 +214,11 @@ def check_count(value: Any, name: str, low: int = 1) -> int:
 
 def check_alike(array: Any, p: Tensor, group: dict[str, Any], index: int, what: str) -> None:
     """Raise RuntimeError unless ``array`` fits the parameter, which may have been moved, converted or given a new array."""
-    x = p.data
+    x = p.array
     if array.shape != x.shape or array.dtype != x.dtype or type(array) is not type(x):
         name = group["param_names"][index] if "param_names" in group else f"number {index} of its group"
         raise RuntimeError(
-            f"the {what} of parameter {name} is {_described(array)}, the parameter is {_described(p.data)}: "
+            f"the {what} of parameter {name} is {_described(array)}, the parameter is {_described(p.array)}: "
             "move or convert a model before making its optimizer"
         )
 

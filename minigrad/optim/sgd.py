@@ -78,12 +78,12 @@ class SGD(Optimizer):
             kinds: dict[Any, list] = {}  # parameters may lie on several devices
             for i, p in enumerate(group["params"]):
                 if p.grad is not None:
-                    kinds.setdefault(for_array(p.data), []).append((p, *self._velocity(p, group, i)))
+                    kinds.setdefault(for_array(p.array), []).append((p, *self._velocity(p, group, i)))
             calls += [(kernels, group, *zip(*members, strict=True)) for kernels, members in kinds.items()]
         for kernels, group, parameters, velocities, first in calls:
             kernels.sgd_momentum_all(
-                [p.data for p in parameters],
-                [p.grad.data for p in parameters],
+                [p.array for p in parameters],
+                [p.grad.array for p in parameters],
                 velocities if group["momentum"] else None,
                 group["lr"],
                 group["momentum"],
@@ -100,12 +100,12 @@ class SGD(Optimizer):
 
     def _velocity(self, p: Tensor, group: dict[str, Any], index: int) -> tuple[Any, bool]:
         """The velocity's array (None without momentum) and whether this is its first step."""
-        check_alike(p.grad.data, p, group, index, "gradient")
+        check_alike(p.grad.array, p, group, index, "gradient")
         if group["momentum"] == 0:
             return None, False
         state = self.state.get(p)
         velocity = None if state is None else state.get("momentum_buffer")
         if velocity is None:
-            return array_module(p.data).empty_like(p.data), True
-        check_alike(velocity.data, p, group, index, "velocity")
-        return velocity.data, False
+            return array_module(p.array).empty_like(p.array), True
+        check_alike(velocity.array, p, group, index, "velocity")
+        return velocity.array, False

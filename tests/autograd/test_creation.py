@@ -78,6 +78,21 @@ def test_values_are_pytorchs(make):
     np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-6, atol=1e-7)
 
 
+def test_float64_keeps_the_digits_of_pythons_floats():
+    for t in (
+        mg.tensor(0.3, dtype=mg.float64),
+        mg.tensor([[0.3]], dtype=mg.float64),
+        mg.as_tensor([0.3], dtype=mg.float64),
+        mg.full((1,), 0.3, dtype=mg.float64),
+        mg.full_like(mg.ones(1, dtype=mg.float64), 0.3),
+        mg.ones(1, dtype=mg.float64).new_tensor([0.3]),
+        mg.ones(1, dtype=mg.float64).new_full((1,), 0.3),
+        mg.DoubleTensor([0.3]),
+    ):
+        assert t.item() == 0.3
+    assert mg.tensor(0.3).dtype == mg.float32
+
+
 def test_requires_grad():
     makers = [mg.zeros, mg.ones, mg.empty, mg.rand, mg.randn, mg.eye, mg.arange]
     for make in makers:

@@ -106,9 +106,22 @@ def test_what_is_no_tensor(data, error, message):
             Tensor(data)
 
 
+def test_integers_are_the_shape_as_in_pytorch():
+    for sizes in ((2,), (0,), (2, 3), (1, 0), (2, 3, 1, 4)):
+        t = Tensor(*sizes)
+        assert (t.shape, t.dtype, t.requires_grad) == (sizes, np.float32, False)
+    assert Tensor(2.0).shape == ()
+    assert Tensor(np.int64(2)).item() == 2
+
+
 def test_wrong_calls_of_the_class():
-    with pytest.raises(TypeError, match=r"requires_grad must be True or False, got 3: for sizes use mg\.empty\(2, 3\)"):
-        Tensor(2, 3)
+    with pytest.raises(TypeError, match="requires_grad must be True or False, got 3: for sizes use integers only"):
+        Tensor(2.0, 3)
+    with pytest.raises(TypeError, match="takes 2 arguments, got 3: for sizes use integers only"):
+        Tensor(np.ones(2), True, 3)
+    for wrong in ((2, -1), (2, True), (2, 3.0, 4), (-1,)):
+        with pytest.raises(TypeError, match=r"Tensor of integers is one of this shape.*for numbers use mg.tensor"):
+            Tensor(*wrong)
     with pytest.raises(TypeError, match=r"Tensor\(...\) of a Tensor is ambiguous: use detach\(\) or clone\(\)"):
         Tensor(mg.ones(2))
     with pytest.raises(ValueError, match="nested lists with unequal lengths"):

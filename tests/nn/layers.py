@@ -33,6 +33,8 @@ LAYERS = [
     ("AvgPool2d(2)", IMAGE),
     ("AvgPool2d(3, stride=2, padding=1, ceil_mode=True, count_include_pad=False)", IMAGE),
     ("AvgPool2d(3, divisor_override=5)", IMAGE),
+    ("LPPool2d(2, 3, stride=2)", IMAGE),
+    ("LPPool2d(4.0, (2, 3), ceil_mode=True)", IMAGE),
     ("AdaptiveAvgPool2d(1)", IMAGE),
     ("AdaptiveAvgPool2d((3, None))", IMAGE),
     ("AdaptiveMaxPool2d((2, 3))", IMAGE),

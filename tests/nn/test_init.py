@@ -111,3 +111,31 @@ def test_wrong_arguments(call, error, message):
     with pytest.raises(error, match=message):
         call(t)
     assert not t.numpy().any()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("constant", (3,)),
+        ("dirac", ()),
+        ("eye", ()),
+        ("kaiming_normal", ()),
+        ("kaiming_uniform", (1,)),
+        ("normal", (1, 2)),
+        ("orthogonal", (2,)),
+        ("uniform", (1, 2)),
+        ("xavier_normal", (2,)),
+        ("xavier_uniform", (2,)),
+    ],
+)
+def test_old_names_warn_and_do_the_same(name, arguments):
+    shape = (4, 6) if name == "eye" else (4, 6, 3, 3)
+    old, new = mg.zeros(shape), mg.zeros(shape)
+    mg.manual_seed(0)
+    with pytest.warns(FutureWarning, match=f"nn.init.{name} is now deprecated in favor of nn.init.{name}_") as caught:
+        assert getattr(init, name)(old, *arguments) is old
+    assert caught[0].filename == __file__
+    mg.manual_seed(0)
+    getattr(init, f"{name}_")(new, *arguments)
+    assert old.numpy().any()
+    np.testing.assert_array_equal(old.numpy(), new.numpy())

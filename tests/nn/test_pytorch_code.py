@@ -1,7 +1,7 @@
 """Network definitions as they are written for PyTorch run on minigrad when only the import changes.
 
-Each of ``pytorch_code.py`` is built with minigrad and, where PyTorch is installed, with PyTorch too: the names, shapes and order
-of the state dict, the outputs in evaluation mode and the gradients must agree.
+Each of ``pytorch_code.py`` and ``pytorch_habits.py`` is built with minigrad and, where PyTorch is installed, with PyTorch too: the
+names, shapes and order of the state dict, the outputs in evaluation mode and the gradients must agree.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from tests.nn import pytorch_habits
 from tests.nn.pytorch_code import DEFINITIONS, SIZES, unet
 
 # ---- both libraries ----------------------------------------------------------------------------------------------------
@@ -26,7 +27,7 @@ def images(make, count: int = 3) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((count, 3, *SIZES.get(make, (16, 16))))
 
 
-@pytest.mark.parametrize("make", DEFINITIONS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [*DEFINITIONS, *pytorch_habits.DEFINITIONS], ids=lambda make: make.__name__)
 def test_definition_runs(make):
     mg.manual_seed(0)
     model = build(make, "minigrad")
@@ -39,7 +40,7 @@ def test_definition_runs(make):
     assert any(p.grad.numpy().any() for p in model.parameters())
 
 
-@pytest.mark.parametrize("make", DEFINITIONS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [*DEFINITIONS, *pytorch_habits.DEFINITIONS], ids=lambda make: make.__name__)
 def test_definition_computes_what_pytorch_does(make):
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
@@ -94,6 +95,10 @@ CALLS = [
     lambda torch, F, x: torch.diff(x) + torch.diff(x, n=2, dim=1).sum() + torch.diff(x[:, :1], dim=1).sum(),
     lambda torch, F, x: torch.swapaxes(x, 1, 2) + x.moveaxis(1, 2) + x.swapdims(2, 1),
     lambda torch, F, x: x.type(torch.FloatTensor) + x.type(torch.float32) + x.type("torch.FloatTensor"),
+    lambda torch, F, x: x.new(2, 3).zero_() + x.new([1, 2, 3]) + x.new(x[0, 0, 0, :3].size()).fill_(2) + x.ndimension(),
+    lambda torch, F, x: x.double().type(x.type()) + torch.zeros(1).type("torch.DoubleTensor").type(x.type()),
+    lambda torch, F, x: torch.Tensor(2, 3).fill_(1) + torch.Tensor(3).zero_() + torch.Tensor([1, 2, 3]),
+    lambda torch, F, x: F.lp_pool2d(x, 2, 2) + F.lp_pool2d(input=x, norm_type=4.0, kernel_size=(2, 2), stride=(2, 2)),
     lambda torch, F, x: torch.FloatTensor([[1, 2], [3, 4]]) + torch.LongTensor([1, 2]),
     lambda torch, F, x: torch.autograd.Variable(x, requires_grad=True) * torch.is_floating_point(x) * torch.numel(x),
 ]
@@ -107,6 +112,39 @@ def test_call_gives_what_pytorch_gives(number):
     expected = CALLS[number](torch, torch.nn.functional, torch.from_numpy(a)).detach().numpy()
     assert y.dtype == expected.dtype
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 3, 4), (2, 3, 4, 5)])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_softmax_without_dim_warns_and_chooses_as_pytorch(name, shape):
+    a = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    with pytest.warns(UserWarning, match=f"Implicit dimension choice for {name} has been deprecated") as caught:
+        y = getattr(mg.nn.functional, name)(mg.tensor(a)).numpy()
+    assert caught[0].filename == __file__
+    np.testing.assert_array_equal(y, getattr(mg, name)(mg.tensor(a), 0 if a.ndim in (1, 3) else 1).numpy())
+    torch = pytest.importorskip("torch")
+    with pytest.warns(UserWarning, match="Implicit dimension choice"):
+        expected = getattr(torch.nn.functional, name)(torch.from_numpy(a)).numpy()
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_small_names_that_public_code_uses():
+    assert mg.nn.init._calculate_fan_in_and_fan_out(mg.ones(4, 3, 2, 2)) == (12, 16)
+    assert mg.optim.lr_scheduler._LRScheduler is mg.optim.lr_scheduler.LRScheduler
+    layer = mg.nn.Linear(2, 2)
+    assert layer.to(memory_format=mg.channels_last) is layer
+    state = mg.get_rng_state()
+    mg.cuda.manual_seed(3), mg.cuda.manual_seed_all(3), mg.cuda.empty_cache()
+    assert mg.get_rng_state() == state
+    mg._assert(True, "fine")
+    with pytest.raises(AssertionError, match="four dimensions"):
+        mg._assert(False, "four dimensions")
+    names = [
+        mg.ones(1, dtype=t).type() for t in (mg.float16, mg.float64, mg.uint8, mg.int8, mg.int16, mg.int32, mg.int64, mg.bool)
+    ]
+    assert names == [f"torch.{n}Tensor" for n in ("Half", "Double", "Byte", "Char", "Short", "Int", "Long", "Bool")]
+    with pytest.raises(ValueError, match=r"lp_pool2d: norm_type must be positive, got 0"):
+        mg.nn.functional.lp_pool2d(mg.ones(1, 1, 2, 2), 0, 2)
 
 
 def test_data_of_a_parameter_takes_a_tensor():
@@ -142,10 +180,7 @@ def test_wrong_keywords_are_still_errors():
 @pytest.mark.parametrize(
     ("owner", "name", "advice"),
     [
-        ("minigrad", "jit", "without script or trace"),
-        ("minigrad", "utils", "DataLoader and Dataset are in minigrad.data"),
         ("minigrad", "backends", "there is nothing to set"),
-        ("minigrad", "hub", "minigrad.models has the known architectures"),
         ("minigrad.nn", "DataParallel", "use the module itself"),
         ("minigrad.nn", "Conv1d", "nn.Conv2d with kernel_size"),
         ("minigrad.nn", "LSTM", "convolutional networks"),

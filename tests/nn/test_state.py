@@ -31,7 +31,7 @@ def test_state_dict_is_detached_and_shares_memory():
     ]  # fmt: skip
     assert not any(t.requires_grad for t in state.values())
     assert all(type(t) is mg.Tensor for t in state.values())
-    assert state["0.weight"].data is model[0].weight.data
+    assert state["0.weight"].data is model[0].weight.array
     assert model.state_dict(keep_vars=True)["0.weight"] is model[0].weight
     assert next(iter(model.state_dict(prefix="net."))) == "net.0.weight"
 

@@ -91,7 +91,7 @@ def test_inside_are_the_averages_and_after_it_the_weights():
     ema.update()
     averages = {name: t.data.copy() for name, t in ema.averages.items()}
     x = Tensor(np.random.default_rng(0).standard_normal((2, 1, 5, 5)).astype(np.float32))
-    arrays = [p.data for p in model.parameters()]
+    arrays = [p.array for p in model.parameters()]
     before = model(x).detach().numpy()
     with ema.applied() as inside:
         assert inside is model
@@ -101,7 +101,7 @@ def test_inside_are_the_averages_and_after_it_the_weights():
     assert_same(snapshot(model), own)
     assert_same({name: t.data for name, t in ema.averages.items()}, averages)
     np.testing.assert_array_equal(model(x).detach().numpy(), before)
-    assert all(p.data is array for p, array in zip(model.parameters(), arrays, strict=True))
+    assert all(p.array is array for p, array in zip(model.parameters(), arrays, strict=True))
 
 
 def test_an_exception_inside_puts_the_weights_back():

@@ -169,7 +169,7 @@ def test_options_replace_values():
 def test_options_of_models_are_read():
     assert model_options(None) is None
     assert model_options(["dropout=0.3", "norm=group", "bilinear=True"]) == {"dropout": 0.3, "norm": "group", "bilinear": True}
-    with pytest.raises(ValueError, match="--model-option takes NAME=VALUE, as dropout=0.3, got 'dropout'"):
+    with pytest.raises(ValueError, match=r"--model-option takes NAME=VALUE, as dropout=0\.3, got 'dropout'"):
         model_options(["dropout"])
 
 
