@@ -387,3 +387,55 @@ def test_an_error_of_ours_is_not_taken_for_wrong_input(monkeypatch, capsys):
     monkeypatch.setattr(models, "list", broken)
     assert run("models") == 1
     assert capsys.readouterr().err == "minigrad: KeyError: 'lost' (MINIGRAD_DEBUG=1 shows where)\n"
+
+
+# ---- recipes -----------------------------------------------------------------------------------------------------------
+
+
+def test_recipes_are_listed_and_shown(capsys):
+    from minigrad.training.recipes import RECIPES
+
+    assert run("recipes") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["name", "model", "data", "epochs", "batch", "optimizer", "lr", "schedule"]
+    assert [line.split()[0] for line in lines[1:]] == list(RECIPES)
+    assert run("recipes", "wide-resnet-cifar") == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^milestones +\(60, 120, 160\)$", out, re.MULTILINE)
+    assert re.search(r"^model-options +{'dropout': 0.3}$", out, re.MULTILINE)
+    assert "Zagoruyko and Komodakis 2016" in out
+    assert "unknown recipe 'resnet': did you mean" in fails(capsys, "recipes", "resnet")
+
+
+def test_train_follows_a_recipe_and_options_replace_its_values(capsys):
+    options = (
+        "--recipe",
+        "resnet-notes",
+        "--data",
+        "digits",
+        "--epochs",
+        "6",
+        "--max-steps",
+        "2",
+        "--ema",
+        "0.9",
+        "--mixup",
+        "0.2",
+    )
+    assert run("train", *options, "--out", "here", "--progress", "lines") == 0
+    out = capsys.readouterr().out
+    assert "recipe resnet-notes: The recipe of the lecture notes" in out
+    kept = json.loads(Path("here/config.json").read_text(encoding="utf-8"))["options"]
+    assert (kept["recipe"], kept["model"], kept["epochs"], kept["batch_size"]) == ("resnet-notes", "cifar_resnet14", 6, 128)
+    assert kept["milestones"] == [1, 2, 3, 4, 5]
+    assert (kept["normalize"], kept["ema"], kept["mixup"], kept["lr"]) == ("half", 0.9, 0.2, 0.1)
+    assert run("train", "--resume", "here", "--max-steps", "4", "--progress", "off") == 0
+    assert "--recipe cannot be changed" in fails(capsys, "train", "--resume", "here", "--recipe", "resnet-cifar")
+    assert run("eval", "here/last.safetensors") == 0
+
+
+def test_eval_of_a_checkpoint_takes_the_averages_of_the_weights(capsys):
+    assert run(*SHORT, "--ema", "0.99", "--out", "here") == 0
+    trained = re.search(r"^test accuracy (\S+)%", capsys.readouterr().out, re.MULTILINE).group(1)
+    assert run("eval", "here/last.safetensors") == 0
+    assert f"top-1  {trained}%" in capsys.readouterr().out

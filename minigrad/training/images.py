@@ -16,7 +16,7 @@ from minigrad.tensor import Tensor
 from minigrad.training.evaluation import evaluation_mode
 from minigrad.training.options import Options
 
-__all__ = ["Preparation", "data_set", "has_masks", "shape_of_input", "test_batch", "training_part"]
+__all__ = ["Preparation", "data_set", "has_masks", "scaled", "shape_of_input", "test_batch", "training_part"]
 
 SIZED = ("folder", "masks", "cells")  # data sets whose images can have any size
 
@@ -59,6 +59,11 @@ def test_batch(images: Any) -> int:
     return int(np.clip(256 * 32 * 32 // max(1, height * width), 4, 256))
 
 
+def scaled(pixels: float, images: Any) -> float:
+    """A length that U-Net's paper gives for its images of 512 x 512, in pixels of these images."""
+    return pixels * min(images.image_shape[1:]) / 512
+
+
 def shape_of_input(options: Options, images: Any) -> tuple[int, int, int]:
     """(C, H, W) of what the model sees before any padding: a network that was trained on colors sees grey images as such."""
     channels, height, width = images.image_shape
@@ -77,6 +82,11 @@ class Preparation:
         if has_masks(images):
             self.margin = margin(model, options.model, shape)
             return
+        if isinstance(model, UNet):
+            raise ValueError(
+                f"{options.model} gives each pixel a class, but the images of {options.data} have one class each: choose another "
+                "model, or --data cells or masks"
+            )
         self.size = _input_size(model, options, shape)
 
     def for_training(self) -> Callable:
@@ -99,8 +109,7 @@ class Preparation:
         if train and self.options.augment != "none":
             steps.append(data.RandomFlipsAndTurns())
         if train and self.options.augment == "elastic":
-            std = 10 * min(self.images.image_shape[1:]) / 512  # pixels: U-Net's 10 are for its images of 512 x 512
-            steps.append(data.GridDeformation(std))
+            steps.append(data.GridDeformation(scaled(10, self.images)))
         steps.append(normalization(self.images, self.options.normalize))
         if self.margin:
             steps.append(data.MirrorPad(self.margin))
@@ -123,16 +132,12 @@ def _input_size(model: Module, options: Options, shape: tuple[int, int, int]) ->
     if options.weights is not None and smaller:
         return made_for
     try:
-        output = _output(model, shape)
+        with evaluation_mode(model), no_grad():
+            model(Tensor(np.zeros((1, *shape), np.float32)))
     except ValueError as error:
         if own[0] > made_for[0] or own[1] > made_for[1] or own == made_for:
             raise ValueError(f"{name} cannot take images of {own[0]} x {own[1]} ({error}): choose another model") from None
         return made_for
-    if output.ndim != 2:
-        raise ValueError(
-            f"{name} gives each pixel a class, but the images of {options.data} have one class each: choose another model, or "
-            "--data cells or masks"
-        )
     return own
 
 
@@ -149,8 +154,3 @@ def margin(model: Module, name: str, shape: tuple[int, int, int]) -> int:
         around = f" (with {model.margin} mirrored pixels on each side; image_size 132 fits)" if model.margin else ""
         raise ValueError(f"{name} cannot take images of {shape[1]} x {shape[2]}{around}: {error}") from None
     return model.margin
-
-
-def _output(model: Module, shape: tuple[int, ...]) -> Tensor:
-    with evaluation_mode(model), no_grad():
-        return model(Tensor(np.zeros((1, *shape), np.float32)))

@@ -53,7 +53,7 @@ class Job:
 
     def _losses(self, test: Any) -> tuple[Callable, Callable]:
         if images.has_masks(test):
-            loss = PixelLoss(test.instances)
+            loss = PixelLoss(test.instances, sigma=images.scaled(5, test))
             return loss, loss
         return make_loss(self.options), cross_entropy
 

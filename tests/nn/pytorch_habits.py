@@ -1,8 +1,8 @@
 # ruff: noqa: RUF021, UP008 - habits are kept as they are
 """Habits of older programs for PyTorch, in networks of our own: each takes the library, its ``nn`` and its ``F``.
 
-They do what such programs do and newer ones do not: weights filled through ``data``, ``super`` with arguments, shortcuts chosen by
-``and`` and ``or``, numbers of layers from divisions, functions with a backward of their own, blocks that are computed twice.
+They do what such programs do and newer ones do not: weights filled through ``data``, ``super`` with arguments, shortcuts chosen
+by ``and`` and ``or``, numbers of layers from divisions, functions with a backward of their own, blocks that are computed twice.
 """
 
 from __future__ import annotations

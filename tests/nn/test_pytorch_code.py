@@ -1,7 +1,7 @@
 """Network definitions as they are written for PyTorch run on minigrad when only the import changes.
 
-Each of ``pytorch_code.py`` and ``pytorch_habits.py`` is built with minigrad and, where PyTorch is installed, with PyTorch too: the
-names, shapes and order of the state dict, the outputs in evaluation mode and the gradients must agree.
+Each of ``pytorch_code.py`` and ``pytorch_habits.py`` is built with minigrad and, where PyTorch is installed, with PyTorch too:
+the names, shapes and order of the state dict, the outputs in evaluation mode and the gradients must agree.
 """
 
 from __future__ import annotations
