@@ -7,12 +7,14 @@ import random
 import sys
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # no window, before anything imports matplotlib
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads leave the processor to other processes
 
 import numpy as np
 import pytest
 
 import minigrad.random
 from minigrad.autograd import state
+from tests import beside
 
 
 @pytest.fixture(autouse=True)
@@ -36,3 +38,24 @@ def _no_leaks():
     state.grad_enabled, state.anomaly = True, False
     state.modules.clear()
     assert left == (True, False, []), f"the test left (grad_enabled, anomaly, modules) at {left}"
+
+
+# ---- processes beside the tests ----------------------------------------------------------------------------------------
+
+
+def _needed(item) -> set[str]:
+    return {name for marker in item.iter_markers("beside") for name in marker.args}
+
+
+def pytest_collection_modifyitems(items):
+    """Tests that wait for processes come last."""
+    items.sort(key=lambda item: bool(_needed(item)))
+
+
+def pytest_collection_finish(session):
+    if not session.config.option.collectonly:
+        beside.begin(set().union(*map(_needed, session.items)))
+
+
+def pytest_sessionfinish(session):
+    beside.end()

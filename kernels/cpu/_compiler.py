@@ -26,7 +26,7 @@ from numba import prange
 from ._cache import KernelCache
 from ._threads import launch, pool, uninterrupted
 
-__all__ = ["Kernel", "build", "device_function", "kernel", "prange"]
+__all__ = ["Kernel", "build", "check_writeable", "device_function", "kernel", "prange"]
 
 # Contractions and reassociation make loops vectorize; nnan and ninf stay off, so that NaN stays NaN and Inf stays Inf.
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
@@ -102,4 +102,32 @@ def _compiled(function, **options):
     if dispatcher is not function:  # with NUMBA_DISABLE_JIT=1 it is the function itself
         dispatcher._cache = KernelCache(function, options)
         dispatcher.compile = uninterrupted(dispatcher.compile)
+        dispatcher._compile_for_args = _with_read_only_arrays(dispatcher)
     return dispatcher
+
+
+def _with_read_only_arrays(dispatcher):
+    """What is called for arguments of new types: it gives the build for read-only arrays, too, for arrays that can be written.
+
+    Numba would compile one for every combination of the two. So nothing here notices when a kernel writes to a read-only
+    array: whoever gets an array to write to from outside must check it (``check_writeable``).
+    """
+    compile_for_args = dispatcher._compile_for_args
+
+    def find(*args, **kwargs):
+        exact = [dispatcher.typeof_pyval(a) for a in args]
+        if kwargs or not any(isinstance(t, numba.types.Array) and not t.mutable for t in exact):
+            return compile_for_args(*args, **kwargs)
+        general = tuple([t.copy(readonly=False) if isinstance(t, numba.types.Array) else t for t in exact])
+        entry = dispatcher.compile(general)
+        dispatcher._insert([t._code for t in exact], entry)  # found at once from now on
+        return entry
+
+    return find
+
+
+def check_writeable(**arrays) -> None:
+    """Raise ValueError, naming the argument, if one of the arrays (or None) that a kernel is to write to is read-only."""
+    for name, array in arrays.items():
+        if array is not None and not array.flags.writeable:
+            raise ValueError(f"{name} is a read-only array, and results are to be written into it: give a copy()")

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..layout import empty_like, flat_views
 from ._buffers import empty
-from ._compiler import device_function, kernel, prange
+from ._compiler import check_writeable, device_function, kernel, prange
 from ._vector import lanes, load, load_first, select_positive, store, store_first
 
 __all__ = ["add", "relu_backward", "relu_forward"]
@@ -20,6 +20,8 @@ SMALL = 2048  # elements up to which NumPy is as fast
 
 def relu_forward(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """See reference."""
+    if out is not None:
+        check_writeable(out=out)
     y = empty_like(x, empty) if out is None else out
     flat = _vectors(x, y)
     if flat is None:
@@ -42,6 +44,8 @@ def relu_backward(gy: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def add(x: np.ndarray, y: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """See reference."""
+    if out is not None:
+        check_writeable(out=out)
     total = empty_like(x, empty) if out is None else out
     flat = _vectors(x, y, total)
     if flat is None:

@@ -45,7 +45,7 @@ def cross_entropy_backward(
 ) -> np.ndarray:
     """See reference. One task for each row."""
     logits, target = np.ascontiguousarray(logits), np.ascontiguousarray(target)
-    glosses = glosses.copy()  # what mean() hands back is read-only, for which another build would be compiled
+    glosses = np.ascontiguousarray(glosses)  # what mean() hands back has a stride of 0
     glogits = np.empty_like(logits)
     sharp, smooth, total = _class_weights(weight, logits.shape[1], label_smoothing)
     work = EXPONENTIAL * logits.size

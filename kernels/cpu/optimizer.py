@@ -9,7 +9,7 @@ import numpy as np
 from numba import config
 
 from ..layout import flat_views
-from ._compiler import device_function, kernel, prange
+from ._compiler import check_writeable, device_function, kernel, prange
 from ._threads import get_num_threads
 from ._vector import fill, fma, lanes, load, load_first, store, store_first
 
@@ -53,6 +53,8 @@ def sgd_momentum_all(
     groups, copies = {}, []
     for index, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
         v = p if velocities is None else velocities[index]  # without one, no kernel looks at it
+        if not (p.flags.writeable and v.flags.writeable):
+            check_writeable(parameter=p, velocity=v)
         flat = flat_views(p, g, v)
         if flat is None or not (p.flags.aligned and g.flags.aligned and v.flags.aligned):
             flat = [array.flatten() for array in (p, g, v)]

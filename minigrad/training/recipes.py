@@ -169,7 +169,7 @@ RECIPES = {
         "colour jitter in the place of AutoAugment. Dropout and stochastic depth are the models' own",
     ),
     "unet-2015": Recipe(
-        **{"model": "unet_2015", "epochs": 20, "batch_size": 1, "lr": 1e-3, "data": "cells", "momentum": 0.99},
+        **{"model": "unet_2015", "epochs": 20, "batch_size": 1, "lr": 3e-3, "data": "cells", "momentum": 0.99},
         **{"weight_decay": 0.0, "schedule": "constant", "augment": "elastic"},
         source="Ronneberger et al. 2015, section 3: momentum 0.99 and one image in a step, elastic deformation, pixels "
         "between cells weighted. The paper does not give the rate and the length of the training",

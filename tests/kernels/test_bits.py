@@ -14,14 +14,18 @@ from minigrad.kernels.cpu import _threads
 from minigrad.kernels.cpu._algorithms import choose
 from minigrad.kernels.cpu._compiler import build
 from minigrad.kernels.geometry import AdaptiveGeometry, ConvGeometry, PoolGeometry, ResizeGeometry
+from tests import beside
 from tests.kernels.agreement import DTYPES
-from tests.kernels.small import finish, start
 
 THREADS = (1, 2, 4)
 
 
-def results_of_all_kernels(dtype, place=np.asarray):
-    """(name of a kernel, what it returns), of sizes that make many blocks, the last of them smaller. place: where inputs lie."""
+def results_of_all_kernels(dtype, place=np.asarray, thorough=True):
+    """(name of a kernel, what it returns), of sizes that make many blocks, the last of them smaller.
+
+    place: where inputs lie. thorough: every form of a normalization's backward for every view; else each for one view, for
+    plain Python, which takes long.
+    """
     rng = np.random.default_rng(0)
 
     def draw(*shape):
@@ -31,7 +35,7 @@ def results_of_all_kernels(dtype, place=np.asarray):
     yield from _convolutions_by_name(draw)
     yield from _elementwise_and_products(draw)
     yield from _poolings(draw)
-    yield from _normalizations(draw)
+    yield from _normalizations(draw, thorough)
 
     resize = ResizeGeometry.of((3, 20, 11, 13), (23, 17))
     for mode in ("nearest", "bilinear"):
@@ -126,15 +130,15 @@ def _poolings(draw):
         yield f"{prefix}avg_pool2d_backward", getattr(cpu, f"{prefix}avg_pool2d_backward")(gy, g)
 
 
-def _normalizations(draw):
-    for view in ((1, 40001, 3, 1), (1, 700, 70, 1), (5, 3001, 3, 7), (40, 1, 1, 5000), (3001, 1, 2, 11)):
+def _normalizations(draw, thorough):
+    for number, view in enumerate(((1, 40001, 3, 1), (1, 700, 70, 1), (5, 3001, 3, 7), (40, 1, 1, 5000), (3001, 1, 2, 11))):
         x, gy, weight, bias = draw(*view), draw(*view), draw(*view[2:]), draw(*view[2:])
         mean, var = cpu.moments(x)
         yield "moments", (mean, var)
         yield "normalize_forward", cpu.normalize_forward(x, mean, var, weight, bias)
-        for through_statistics in (True, False):
-            yield "normalize_backward", cpu.normalize_backward(gy, x, mean, var, weight, through_statistics)
-        yield "normalize_backward", cpu.normalize_backward(gy, x, mean, var, weight, True, bias, True)
+        forms = [(True,), (False,), (True, bias, True)]
+        for form in forms if thorough else [forms[number % 3]]:
+            yield "normalize_backward", cpu.normalize_backward(gy, x, mean, var, weight, *form)
     x, gy = draw(3, 21, 13, 9), draw(3, 21, 13, 9)
     for beta in (0.75, 0.6):
         y, scale = cpu.local_response_norm_forward(x, 5, 0.3, beta, 1.0)
@@ -165,24 +169,23 @@ def main(name: str) -> None:
     print(json.dumps(result))
 
 
-@pytest.fixture(scope="module")
-def results() -> dict[type, dict[str, list[list[str]]]]:
-    """From processes of their own: the number of threads is fixed when a process starts, and this machine may have fewer."""
-    threads = str(max(THREADS))
-    processes = [start("-m", "tests.kernels.test_bits", dtype.__name__, NUMBA_NUM_THREADS=threads) for dtype in DTYPES]
-    return {dtype: finish(process, timeout=600)[0] for dtype, process in zip(DTYPES, processes, strict=True)}
+# In processes of their own: the number of threads is fixed when a process starts, and this machine may have fewer.
+IN_PROCESSES = pytest.mark.beside(*(f"bits {dtype.__name__}" for dtype in DTYPES))
 
 
+@IN_PROCESSES
 @pytest.mark.parametrize("threads", THREADS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_threads_do_not_change_a_bit(results, dtype, threads):
-    serial, parallel = results[dtype]["serial"], results[dtype][f"{threads} threads"]
+def test_threads_do_not_change_a_bit(dtype, threads):
+    results = beside.result(f"bits {dtype.__name__}")
+    serial, parallel = results["serial"], results[f"{threads} threads"]
     assert [name for (name, ours), (_, theirs) in zip(serial, parallel, strict=True) if ours != theirs] == []
 
 
-def test_every_kernel_is_among_them(results):
-    for dtype in DTYPES:
-        assert {name for name, _ in results[dtype]["serial"]} == set(cpu.__all__)
+@IN_PROCESSES
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_kernel_is_among_them(dtype):
+    assert {name for name, _ in beside.result(f"bits {dtype.__name__}")["serial"]} == set(cpu.__all__)
 
 
 if __name__ == "__main__":

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import inspect
+import json
 import sys
 
 import numba
 import numpy as np
 import pytest
 
+from minigrad.kernels import cpu
 from minigrad.kernels.cpu import _compiler, _threads
 from minigrad.kernels.cpu._compiler import FASTMATH, Kernel, build, device_function, kernel, prange
+from tests import beside
 from tests.kernels.rules import all_kernels
-from tests.kernels.small import MUCH, double, doubles, finish, start
+from tests.kernels.small import MUCH, double, doubles, not_yet_compiled
 from tests.kernels.test_bits import results_of_all_kernels
 
 # ---- what the compiler makes of it -------------------------------------------------------------------------------------
@@ -22,7 +26,7 @@ from tests.kernels.test_bits import results_of_all_kernels
 def compiled_results() -> list:
     """The results of all kernels, compiled for float64 and run on one thread."""
     with build("serial"):
-        return list(results_of_all_kernels(np.float64))
+        return list(results_of_all_kernels(np.float64, thorough=False))
 
 
 @kernel
@@ -101,24 +105,25 @@ def _one_at_a_time(self, *args, work) -> None:
             array[...] = result
 
 
-def without_the_compiler(path: str) -> None:
-    """Check the iterations of all kernels, and save the results."""
+def without_the_compiler() -> None:
+    """Check the iterations of all kernels, and print the results."""
     assert all(inspect.isfunction(function.serial) for function in all_kernels())
     Kernel.__call__ = _one_at_a_time
     _threads.pool.count, _threads.pool.usable = 3, True  # so that the work is shared out
-    np.savez(path, *_flat(results_of_all_kernels(np.float64)))
+    results = _flat(results_of_all_kernels(np.float64, thorough=False))
+    print(json.dumps([[array.dtype.str, array.shape, base64.b64encode(array.tobytes()).decode()] for array in results]))
 
 
 def _flat(results) -> list[np.ndarray]:
     return [array for _, arrays in results for array in (arrays if isinstance(arrays, tuple) else (arrays,))]
 
 
-def test_without_the_compiler(compiled_results, tmp_path):
+@pytest.mark.beside("plain Python")
+def test_without_the_compiler(compiled_results):
     """With NUMBA_DISABLE_JIT=1 the kernels are plain Python: the same numbers, and no iteration needs or disturbs another."""
-    path = tmp_path / "results.npz"
-    finish(start("-m", "tests.kernels.test_compiler", "without_the_compiler", str(path), NUMBA_DISABLE_JIT="1"))
-    with np.load(path) as file:
-        plain = [file[name] for name in file.files]
+    plain = [
+        np.frombuffer(base64.b64decode(content), dtype).reshape(shape) for dtype, shape, content in beside.result("plain Python")
+    ]
     compiled = _flat(compiled_results)
     assert len(plain) == len(compiled) > 50
     for ours, theirs in zip(plain, compiled, strict=True):
@@ -142,6 +147,64 @@ def test_iterations_that_meet_are_found(monkeypatch, function, complaint):
     monkeypatch.setitem(globals(), "prange", prange)
     with pytest.raises(AssertionError, match=complaint):
         _one_at_a_time(Kernel(function, FASTMATH), np.arange(1.0, 5.0), np.zeros(4), work=1)
+
+
+# ---- read-only arrays --------------------------------------------------------------------------------------------------
+
+
+def read_only(size: int = 1000) -> np.ndarray:
+    return np.broadcast_to(np.arange(size, dtype=np.float32), (size,))
+
+
+@pytest.mark.parametrize("order", [("read-only", "writeable"), ("writeable", "read-only")])
+@pytest.mark.parametrize("work", [1, MUCH])
+def test_read_only_arrays_take_the_same_build(order, work):
+    function = not_yet_compiled()
+    for kind in order:
+        x = read_only() if kind == "read-only" else np.arange(1000, dtype=np.float32)
+        assert x.flags.writeable == (kind == "writeable")
+        y = np.full_like(x, -1, subok=False)
+        function(x, y, work=work)
+        np.testing.assert_array_equal(y, 2 * x)
+    build = function.serial if work == 1 else function.parallel
+    assert len(build.overloads) == 1
+    assert all(argument.mutable for signature in build.overloads for argument in signature)
+
+
+def test_a_second_call_with_a_read_only_array_finds_its_build_at_once(monkeypatch):
+    function = not_yet_compiled()
+    function(read_only(), np.empty(1000, np.float32), work=1)
+
+    def not_again(*args):
+        raise AssertionError("looked up again")
+
+    monkeypatch.setattr(function.serial, "_compile_for_args", not_again)
+    y = np.empty(1000, np.float32)
+    function(read_only(), y, work=1)
+    np.testing.assert_array_equal(y, 2 * read_only())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda a: cpu.relu_forward(np.ones(1000, np.float32), out=a),
+        lambda a: cpu.add(np.ones(1000, np.float32), np.ones(1000, np.float32), out=a),
+    ],
+)
+def test_results_are_not_written_into_read_only_arrays(call):
+    array = read_only()
+    with pytest.raises(ValueError, match="out is a read-only array"):
+        call(array)
+    np.testing.assert_array_equal(array, np.arange(1000))
+
+
+def test_read_only_parameters_and_velocities_are_refused():
+    good, options = np.ones(1000, np.float32), (0.1, 0.9, 0.0, 0.0, False, False, False)
+    with pytest.raises(ValueError, match="parameter is a read-only array"):
+        cpu.sgd_momentum(read_only(), good, good.copy(), *options)
+    with pytest.raises(ValueError, match="velocity is a read-only array"):
+        cpu.sgd_momentum(good, good.copy(), read_only(), *options)
+    np.testing.assert_array_equal(good, 1)
 
 
 # ---- calling a kernel --------------------------------------------------------------------------------------------------
