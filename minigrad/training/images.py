@@ -11,12 +11,13 @@ from minigrad import data, models
 from minigrad.autograd import no_grad
 from minigrad.data.standard import normalization, stored_size
 from minigrad.models.unet import UNet
-from minigrad.nn import Module
+from minigrad.nn import Module, init
 from minigrad.tensor import Tensor
 from minigrad.training.evaluation import evaluation_mode
 from minigrad.training.options import Options
+from minigrad.weights import load_weights
 
-__all__ = ["Preparation", "data_set", "has_masks", "scaled", "shape_of_input", "test_batch", "training_part"]
+__all__ = ["Preparation", "data_set", "has_masks", "scaled", "sees_colors", "shape_of_input", "test_batch", "training_part"]
 
 SIZED = ("folder", "masks", "cells")  # data sets whose images can have any size
 
@@ -65,13 +66,26 @@ def scaled(pixels: float, images: Any) -> float:
 
 
 def shape_of_input(options: Options, images: Any) -> tuple[int, int, int]:
-    """(C, H, W) of what the model sees before any padding: a network that was trained on colors sees grey images as such."""
+    """(C, H, W) of what the model sees before any padding."""
     channels, height, width = images.image_shape
-    made_for = models.info(options.model).input_shape
     if options.data == "folder":
-        height, width = (options.image_size,) * 2 if options.image_size else made_for[1:]
-    grey_as_color = options.weights is not None and channels == 1 and made_for[0] == 3
-    return (3 if grey_as_color else channels, height, width)
+        height, width = (options.image_size,) * 2 if options.image_size else models.info(options.model).input_shape[1:]
+    return (3 if options.grey_as_color else channels, height, width)
+
+
+def sees_colors(options: Options, images: Any, look: bool = True) -> bool:
+    """Whether grey images must be given to the model as colors, because the weights that it begins with are for colors.
+
+    ``look``: into the file of the weights; without it (it may be gone) the model's usual input decides.
+    """
+    if options.weights is None or images.image_shape[0] != 1 or models.info(options.model).input_shape[0] != 3:
+        return False
+    if not look:
+        return True
+    with init.skipped():
+        colored = models.create(options.model, in_channels=3, **options.model_options)
+    first = next(iter(colored.state_dict()))
+    return first in load_weights(colored, options.weights, strict=False).loaded
 
 
 class Preparation:
@@ -102,7 +116,7 @@ class Preparation:
         steps = data.standard_transforms(
             self.images, train=train, size=self.size, augment=options.augment, normalize=options.normalize
         )
-        return data.transforms.Compose([steps, _grey_as_color]) if options.weights is not None else steps
+        return data.transforms.Compose([steps, _grey_as_color]) if options.grey_as_color else steps
 
     def _masked(self, train: bool) -> Callable:
         steps: list = []

@@ -15,7 +15,7 @@ from minigrad.training import images
 from minigrad.training.options import Options
 from minigrad.training.segmentation import PixelLoss
 from minigrad.training.setting_up import make_loss, make_mixing, make_optimizer, make_schedule
-from minigrad.training.transfer import HeadOnly, cached_features, freeze_until
+from minigrad.training.transfer import HeadOnly, cached_features, check_frozen, freeze_until, head_of
 from minigrad.weights import load_weights
 
 __all__ = ["Job"]
@@ -30,8 +30,10 @@ class Job:
     """
 
     def __init__(self, options: Options, num_workers: int = 0, training: bool = True):
-        self.options = options
         test = images.data_set(options, train=False)
+        if options.grey_as_color is None:
+            options = dataclasses.replace(options, grey_as_color=images.sees_colors(options, test, look=training))
+        self.options = options
         self.classes = list(test.classes)
         self.image_shape = test.image_shape
         manual_seed(options.seed)
@@ -41,8 +43,12 @@ class Job:
         self.report = None  # of what was loaded
         if training and options.weights is not None:
             self.report = load_weights(self.model, options.weights, strict=False)
-        if options.freeze_until is not None:
-            freeze_until(self.model, options.freeze_until)
+        frozen = [] if options.freeze_until is None else freeze_until(self.model, options.freeze_until)
+        if options.head_only:
+            last = head_of(self.model)[0]
+            frozen = [name for name, _ in self.model.named_parameters() if not name.startswith(f"{last}.")]
+        if self.report is not None:
+            check_frozen(frozen, self.report, options.weights)
         self.model.to(options.device)
         self.loss, self.test_loss = self._losses(test)
         self.test_loader = data.DataLoader(

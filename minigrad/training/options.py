@@ -15,7 +15,6 @@ from minigrad.training.recipes import OPTIMIZERS, SCHEDULES, Recipe, default_for
 
 __all__ = ["Options"]
 
-# Settings of a recipe that the command has no option for: they come with a recipe and stay.
 NUMBERS_FROM_ZERO = ("lr", "momentum", "weight_decay", "gamma", "warmup", "mixup", "cutmix")
 
 
@@ -26,7 +25,8 @@ class Options(Recipe):
     ``recipe``: the name of the published recipe that it began with. ``weights``: a file to begin with; a last layer for other
     classes is left out of it. ``freeze_until``: the module up to which nothing is learned, ``head_only``: only the last layer
     is, on features computed once and without augmentation; ``lr_factor``: each part of the model has this times the rate of the
-    next one (see ``transfer.py``). ``train_images``: so many of the training images, drawn by the seed.
+    next one (see ``transfer.py``). ``grey_as_color``: grey images are given to the model three times over, as colors; None: if
+    the weights to begin with are for colors. ``train_images``: so many of the training images, drawn by the seed.
     """
 
     recipe: str | None = None
@@ -38,6 +38,7 @@ class Options(Recipe):
     freeze_until: str | None = None
     head_only: bool = False
     lr_factor: float = 1.0
+    grey_as_color: bool | None = None
     train_images: int | None = None
 
     @classmethod

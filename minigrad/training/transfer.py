@@ -22,8 +22,9 @@ from minigrad.data import TensorDataset
 from minigrad.nn import BatchNorm2d, Conv2d, Linear, Module, Parameter
 from minigrad.tensor import Tensor
 from minigrad.training.evaluation import evaluation_mode, on_device
+from minigrad.weights import LoadReport
 
-__all__ = ["HeadOnly", "cached_features", "freeze_until", "head_of", "parameter_groups", "replace_head"]
+__all__ = ["HeadOnly", "cached_features", "check_frozen", "freeze_until", "head_of", "parameter_groups", "replace_head"]
 
 
 def head_of(model: Module) -> tuple[str, Module]:
@@ -81,6 +82,19 @@ def freeze_until(model: Module, name: str, batch_norm: str = "frozen") -> list[s
                 modules[module].register_forward_pre_hook(_stay_in_evaluation)
                 modules[module].eval()
     return frozen
+
+
+def check_frozen(frozen: Iterable[str], report: LoadReport, path: str) -> None:
+    """Raise ValueError if a parameter that is frozen did not come from the file: it would stay random for good."""
+    loaded = set(report.loaded)
+    random = [name for name in frozen if name not in loaded]
+    if random:
+        sizes = report.mismatched.get(random[0])
+        reason = "is not in" if sizes is None else f"has the shape {sizes[0]}, but {sizes[1]} in"
+        raise ValueError(
+            f"{random[0]} is to be frozen, but {reason} {path} ({len(random)} such): it would keep its random values; "
+            "freeze less, or begin with other weights"
+        )
 
 
 def _stay_in_evaluation(module: Module, args: tuple) -> None:

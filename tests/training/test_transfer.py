@@ -209,6 +209,33 @@ def test_resuming_a_run_with_weights_gives_the_same_bits(tmp_path, trunk):
             np.testing.assert_array_equal(parts[key], value)
 
 
+def test_weights_of_a_run_on_grey_images_go_on_with_grey_images(tmp_path, capsys):
+    options = ["--model", "cifar_resnet14", "--train-images", "100", "--epochs", "1", "--progress", "lines"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert main(["train", *options, "--out", str(first)]) == 0
+    begin = ["--weights", str(first / "last.safetensors"), "--freeze-until", "layer2"]
+    assert main(["train", *options, *begin, "--out", str(second)]) == 0
+    before, after = (weights.load(run / "last.safetensors")["model"] for run in (first, second))
+    assert before["conv1.weight"].shape == (16, 1, 3, 3)
+    for key in before:
+        same = key.startswith(("conv1", "bn1", "layer1", "layer2"))
+        assert np.array_equal(before[key].numpy(), after[key].numpy()) == same or key.endswith("num_batches_tracked"), key
+    (first / "last.safetensors").unlink()  # no longer needed
+    capsys.readouterr()
+    assert main(["eval", str(second)]) == 0
+
+
+def test_what_did_not_come_from_the_file_is_not_frozen(tmp_path, trunk, capsys):
+    state = weights.load_file(trunk)
+    del state["layer1.0.conv2.weight"]
+    weights.save_file({**state, "bn1.weight": mg.ones(7)}, trunk)
+    assert train(tmp_path, trunk, "--freeze-until", "layer2") == 2
+    assert "bn1.weight is to be frozen, but has the shape (16,), but (7,) in" in capsys.readouterr().err
+    assert train(tmp_path, trunk, "--head-only") == 2
+    assert "(2 such): it would keep its random values" in capsys.readouterr().err
+    assert train(tmp_path, trunk) == 0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
