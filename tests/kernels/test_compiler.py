@@ -24,7 +24,8 @@ from tests.kernels.test_bits import results_of_all_kernels
 
 @pytest.fixture(scope="module")
 def compiled_results() -> list:
-    """The results of all kernels, compiled for float64 and run on one thread."""
+    """The results of all kernels, compiled for float64 (by the process that compares bits) and run on one thread."""
+    beside.result("bits float64")
     with build("serial"):
         return list(results_of_all_kernels(np.float64, thorough=False))
 
@@ -50,6 +51,7 @@ def test_kernels_cannot_allocate():
             _allocates(*np.ones((2, 3, 4)), work=1)
 
 
+@pytest.mark.beside("bits float64")
 def test_compiled_kernels_count_no_references(compiled_results):
     """The runtime that allocates and counts references to arrays is not asked for anything."""
     assert compiled_results
@@ -59,6 +61,7 @@ def test_compiled_kernels_count_no_references(compiled_results):
         assert not any(b"NRT_incref" in code or b"NRT_MemInfo_alloc" in code for code in codes), function.__name__
 
 
+@pytest.mark.beside("bits float64")
 def test_array_arguments_have_few_dimensions(compiled_results):
     """Each costs a parallel build: the numbers of an array are copied for every thread."""
     assert compiled_results
@@ -118,7 +121,7 @@ def _flat(results) -> list[np.ndarray]:
     return [array for _, arrays in results for array in (arrays if isinstance(arrays, tuple) else (arrays,))]
 
 
-@pytest.mark.beside("plain Python")
+@pytest.mark.beside("plain Python", "bits float64")
 def test_without_the_compiler(compiled_results):
     """With NUMBA_DISABLE_JIT=1 the kernels are plain Python: the same numbers, and no iteration needs or disturbs another."""
     plain = [
