@@ -14,7 +14,7 @@ __all__ = ["add_recipes", "add_train"]
 
 # Options of ``train`` that decide what is computed: they are kept in the run and cannot be given again to continue it.
 RECIPE = (
-    *("recipe", "data", "model", "model_options", "epochs", "batch_size", "image_size", "train_images", "seed"),
+    *("recipe", "data", "model", "model_options", "epochs", "batch_size", "image_size", "instances", "train_images", "seed"),
     *("optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "warmup"),
     *("augment", "normalize", "label_smoothing", "mixup", "cutmix", "ema"),
     *("weights", "freeze_until", "head_only", "lr_factor"),
@@ -27,6 +27,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     what("--data", metavar="NAME", help="digits (default), mnist, fashion-mnist, kmnist, cifar10, cifar100, folder, cells, masks")
     what("--data-dir", metavar="DIR", help="the folder of data sets, or of the images for --data folder and masks")
     what("--image-size", type=int, metavar="PIXELS", help="height and width, for --data folder, masks and cells")
+    what("--instances", action="store_const", const=True, help="for --data masks: masks number the cells instead of classes")
     what("--train-images", type=int, metavar="N", help="use only N training images, drawn by the seed")
     what("--model", metavar="NAME", help="an architecture of 'minigrad models' (default: what suits the data)")
     what("--model-option", metavar="NAME=VALUE", action="append", help="a further argument of the model, as dropout=0.3")

@@ -30,7 +30,10 @@ def data_set(options: Options, train: bool) -> Any:
         size = (options.image_size,) * 2 if options.image_size else made_for[1:]
         extra["size"] = stored_size(size, options.augment)
     elif options.data == "masks":
-        extra = {"size": options.image_size, "mode": "L" if made_for[0] == 1 else "RGB"}
+        extra = {"size": options.image_size, "mode": "L" if made_for[0] == 1 else "RGB", "instances": options.instances}
+        if not options.instances:  # a class may occur in one part only
+            parts = [data.create("masks", options.data_dir, part, **extra) for part in (True, False)]
+            extra["classes"] = max((part.classes for part in parts), key=len)
     elif options.data == "cells":
         extra = {"size": options.image_size} if options.image_size else {}
     elif options.image_size is not None:

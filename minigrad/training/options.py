@@ -26,7 +26,8 @@ class Options(Recipe):
     classes is left out of it. ``freeze_until``: the module up to which nothing is learned, ``head_only``: only the last layer
     is, on features computed once and without augmentation; ``lr_factor``: each part of the model has this times the rate of the
     next one (see ``transfer.py``). ``grey_as_color``: grey images are given to the model three times over, as colors; None: if
-    the weights to begin with are for colors. ``train_images``: so many of the training images, drawn by the seed.
+    the weights to begin with are for colors. ``instances``: masks hold numbers of cells, not classes (see
+    ``data.SegmentationDataset``). ``train_images``: so many of the training images, drawn by the seed.
     """
 
     recipe: str | None = None
@@ -39,6 +40,7 @@ class Options(Recipe):
     head_only: bool = False
     lr_factor: float = 1.0
     grey_as_color: bool | None = None
+    instances: bool = False
     train_images: int | None = None
 
     @classmethod
@@ -109,6 +111,8 @@ class Options(Recipe):
         if self.warmup and self.schedule in ("one-cycle", "plateau"):
             reason = "begins with a warm-up of its own" if self.schedule == "one-cycle" else "follows the loss, not the epoch"
             raise ValueError(f"warmup does not go with the schedule {self.schedule}, which {reason}")
+        if self.instances and self.data != "masks":
+            raise ValueError("instances is for the data set masks")
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
             raise ValueError("nesterov needs the optimizer sgd and a momentum above 0")
         if self.mixup and self.cutmix:

@@ -112,6 +112,41 @@ def test_the_command_trains_and_evaluates(tmp_path, capsys, monkeypatch):
     assert "averages are of networks that give an image one class" in capsys.readouterr().err
 
 
+@pytest.fixture
+def folder(tmp_path):
+    """Images of 32 x 32 with masks of three classes, the third of which only training images have."""
+    pillow = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 6), ("test", 3)):
+        for kind in ("images", "masks"):
+            (tmp_path / "data" / part / kind).mkdir(parents=True)
+        for i in range(count):
+            mask = np.zeros((32, 32), np.uint8)
+            mask[4:16, 4 + i : 20] = 1
+            mask[20:28, 8:24] = 2 if part == "train" else 1
+            image = np.clip(60 * mask[..., None] + rng.integers(0, 60, (32, 32, 3)), 0, 255).astype(np.uint8)
+            pillow.fromarray(image).save(tmp_path / "data" / part / "images" / f"{i}.png")
+            pillow.fromarray(mask).save(tmp_path / "data" / part / "masks" / f"{i}.png")
+    return tmp_path / "data"
+
+
+def test_a_folder_of_images_and_masks(folder, tmp_path, capsys):
+    train = ["train", "--data", "masks", "--data-dir", str(folder), "--model-option", "base_channels=4", "--epochs", "1"]
+    assert main([*train, "--out", str(tmp_path / "run"), "--progress", "lines"]) == 0
+    out = capsys.readouterr().out
+    assert "masks: 6 training and 3 test images of 3 x 32 x 32 in 3 classes" in out
+    assert main(["eval", str(tmp_path / "run")]) == 0
+    assert "on the 3,072 pixels of the 3 test images of masks" in capsys.readouterr().out
+
+
+def test_a_folder_of_numbered_cells(folder):
+    job = Job(Options.resolve(data="masks", data_dir=str(folder), instances=True, model_options={"base_channels": 4}))
+    assert job.classes == ["background", "cell"]
+    assert job.loss.instances
+    with pytest.raises(ValueError, match="instances is for the data set masks"):
+        Options.resolve(data="cells", instances=True)
+
+
 @pytest.mark.slow
 def test_a_small_unet_learns_to_find_cells():
     job = Job(Options.resolve(image_size=64, epochs=8, model_options={"base_channels": 8}, data="cells"))
