@@ -147,7 +147,8 @@ RECIPES = {
         _IMAGENET,
         **{"model": "resnext50_32x4d", "epochs": 90, "nesterov": True, "schedule": "step", "milestones": (30, 60)},
         augment="inception",
-        source="Xie et al. 2016, section 4: a tenth of the rate three times; the epochs are those of fb.resnet.torch",
+        source="Xie et al. 2016, section 4, with the schedule of fb.resnet.torch that it names (the paper says three drops "
+        "of the rate; that schedule has two in its 90 epochs)",
     ),
     "senet-2017": dataclasses.replace(
         _IMAGENET,
