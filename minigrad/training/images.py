@@ -15,6 +15,7 @@ from minigrad.nn import Module, init
 from minigrad.tensor import Tensor
 from minigrad.training.evaluation import evaluation_mode
 from minigrad.training.options import Options
+from minigrad.training.smallest import smallest_hint
 from minigrad.weights import load_weights
 
 __all__ = ["Preparation", "data_set", "has_masks", "scaled", "sees_colors", "shape_of_input", "test_batch", "training_part"]
@@ -153,7 +154,8 @@ def _input_size(model: Module, options: Options, shape: tuple[int, int, int]) ->
             model(Tensor(np.zeros((1, *shape), np.float32)))
     except ValueError as error:
         if own[0] > made_for[0] or own[1] > made_for[1] or own == made_for:
-            raise ValueError(f"{name} cannot take images of {own[0]} x {own[1]} ({error}): choose another model") from None
+            hint = smallest_hint(model, *shape)
+            raise ValueError(f"{name} cannot take images of {own[0]} x {own[1]} ({error}{hint}): choose another model") from None
         return made_for
     return own
 

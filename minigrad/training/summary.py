@@ -17,6 +17,7 @@ from minigrad.ops._base import observed
 from minigrad.tensor import Tensor
 from minigrad.training.evaluation import device_of_model, evaluation_mode
 from minigrad.training.receptive_field import PIXEL, Field, field_after
+from minigrad.training.smallest import smallest_hint
 
 __all__ = ["Row", "Summary", "summary"]
 
@@ -117,8 +118,12 @@ def summary(model: Module, input_shape: Sequence[int], depth: int | None = None)
     dtype = next((p.dtype for p in parameters if p.dtype.kind == "f"), np.dtype(np.float32))
     x = Tensor(np.zeros(shape, dtype)).to(device_of_model(model))
     recorder = _Recorder(model, x)
-    with evaluation_mode(model), no_grad(), recorder.attached(), observed(recorder.on_op):
-        model(x)
+    try:
+        with evaluation_mode(model), no_grad(), recorder.attached(), observed(recorder.on_op):
+            model(x)
+    except ValueError as error:
+        hint = smallest_hint(model, *shape[1:]) if len(shape) == 4 else ""
+        raise ValueError(f"{error}{hint}") from None
     return Summary(
         recorder.rows,
         sum(p.numel() for p in parameters),
