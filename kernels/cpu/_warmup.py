@@ -53,17 +53,18 @@ def _elementwise(ones):
 
 
 def _convolutions(ones):
-    cases = (  # algorithm, x, weight, groups
-        ("im2col", (1, 4, 5, 5), (4, 2, 3, 3), 2),
-        ("lines", (1, 2, 5, 5), (3, 2, 3, 3), 1),
-        ("winograd", (1, 3, 5, 5), (3, 3, 3, 3), 1),
-        ("small winograd", (1, 3, 2, 2), (3, 3, 3, 3), 1),
-        ("winograd", (1, 640, 4, 4), (1, 640, 3, 3), 1),  # so many channels that the inputs are transformed first
-        ("direct", (1, 3, 5, 5), (3, 1, 3, 3), 3),
-        ("direct", (1, 3, 5, 5), (6, 1, 3, 3), 3),
+    cases = (  # algorithm, x, weight, stride, groups
+        ("im2col", (1, 4, 5, 5), (4, 2, 3, 3), 1, 2),
+        ("lines", (1, 2, 5, 5), (3, 2, 3, 3), 1, 1),
+        ("winograd", (1, 3, 5, 5), (3, 3, 3, 3), 1, 1),
+        ("small winograd", (1, 3, 2, 2), (3, 3, 3, 3), 1, 1),
+        ("winograd", (1, 640, 4, 4), (1, 640, 3, 3), 1, 1),  # so many channels that the inputs are transformed first
+        ("direct", (1, 3, 5, 5), (3, 1, 3, 3), 1, 3),
+        ("direct", (1, 3, 5, 5), (3, 1, 3, 3), 2, 3),
+        ("direct", (1, 3, 5, 5), (6, 1, 3, 3), 1, 3),
     )
-    for name, x_shape, weight_shape, groups in cases:
-        g = ConvGeometry.of(x_shape, weight_shape, 1, 1, 1, groups)
+    for name, x_shape, weight_shape, stride, groups in cases:
+        g = ConvGeometry.of(x_shape, weight_shape, stride, 1, 1, groups)
 
         def call(g=g, name=name):
             x, weight, gy = ones(*g.x_shape), ones(*g.weight_shape), ones(*g.y_shape)
@@ -95,13 +96,17 @@ def _normalizations(ones):
 
 def _poolings(ones):
     x = ones(1, 3, 6, 6)
-    g, adaptive = PoolGeometry.of(x.shape, 2), AdaptiveGeometry.of(x.shape, 3)
+    adaptive = AdaptiveGeometry.of(x.shape, 3)
 
-    def call():
-        y, indices = pooling.max_pool2d_forward(x, g)
-        pooling.max_pool2d_backward(y, indices, g)
+    for channels in (pooling.FEW, pooling.FEW + 1):
 
-    yield "max_pool2d", call
+        def call(channels=channels):
+            x = ones(1, channels, 6, 6)
+            g = PoolGeometry.of(x.shape, 2)
+            y, indices = pooling.max_pool2d_forward(x, g)
+            pooling.max_pool2d_backward(y, indices, g)
+
+        yield f"max_pool2d of {channels} channels", call
     yield "adaptive_avg_pool2d", lambda: pooling.adaptive_avg_pool2d_forward(x, adaptive)
     yield "upsample_bilinear2d", lambda: resize.upsample_bilinear2d_forward(x, ResizeGeometry.of(x.shape, (12, 12)))
 
