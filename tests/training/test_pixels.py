@@ -83,14 +83,14 @@ def test_images_and_masks_are_deformed_together():
             {"model": "cifar_resnet20", "data": "cells"},
             "cifar_resnet20 gives an image one class, not one for each pixel: choose unet",
         ),
-        ({"model": "unet", "data": "digits"}, "unet cannot take images of 8 x 8|unet gives each pixel a class"),
-        ({"model": "unet", "data": "fashion-mnist", "data_dir": "none"}, "there is no|missing|not"),
+        ({"model": "unet", "data": "digits"}, "unet gives each pixel a class, but the images of digits have one class each"),
+        ({"model": "unet_2015", "data": "digits"}, "unet_2015 gives each pixel a class"),
         ({"model": "unet_2015", "image_size": 128, **SMALL}, r"unet_2015 cannot take images of 128 x 128 \(with 92 mirrored"),
         ({"mixup": 0.2, **SMALL}, "mixup and cutmix mix images that have one class each"),
     ],
 )
 def test_what_does_not_fit_is_said(given, message):
-    with pytest.raises((ValueError, OSError, RuntimeError), match=message):
+    with pytest.raises(ValueError, match=message):
         Job(Options.resolve(**given))
 
 
