@@ -24,7 +24,7 @@ class Tensor:
     ``Tensor(array)`` shares the memory of a NumPy or CuPy array; ``mg.tensor(values)`` copies. Useful attributes:
 
     ``data``           the array itself
-    ``array``          the same, under the name that minigrad's own code uses: of a Parameter ``data`` has further methods
+    ``array``          the same array; of a Parameter without the methods that its ``data`` has, and found sooner
     ``requires_grad``  whether operations on it are recorded
     ``grad``           its gradient (a Tensor of the same shape, dtype and memory order) after ``backward()``, or None
     ``origin``         (node, slot) of the op that made it; None for a leaf

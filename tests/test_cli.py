@@ -430,6 +430,7 @@ def test_train_follows_a_recipe_and_options_replace_its_values(capsys):
     assert kept["milestones"] == [1, 2, 3, 4, 5]
     assert (kept["normalize"], kept["ema"], kept["mixup"], kept["lr"]) == ("half", 0.9, 0.2, 0.1)
     assert run("train", "--resume", "here", "--max-steps", "4", "--progress", "off") == 0
+    assert "--model-option cannot be changed" in fails(capsys, "train", "--resume", "here", "--model-option", "dropout=0.1")
     assert "--recipe cannot be changed" in fails(capsys, "train", "--resume", "here", "--recipe", "resnet-cifar")
     assert run("eval", "here/last.safetensors") == 0
 

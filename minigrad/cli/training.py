@@ -153,8 +153,8 @@ def _job_to_resume(options: argparse.Namespace) -> Any:
     from minigrad.training.job import Job
     from minigrad.training.run_folder import RunFolder
 
-    options.model_options = model_options(options.model_option)
-    given = [name for name in (*RECIPE, "device", "out") if getattr(options, name) is not None]
+    names = ("model_option" if name == "model_options" else name for name in (*RECIPE, "device", "out"))
+    given = [name for name in names if getattr(options, name) is not None]
     if given:
         raise ValueError(f"--{given[0].replace('_', '-')} cannot be changed in a run that is continued: leave it out")
     config = RunFolder.open(options.resume).config

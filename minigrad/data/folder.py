@@ -51,7 +51,7 @@ class ImageFolder(Dataset):
         self.root, self.mode, self.transform, self.name = Path(root).expanduser(), mode, transform, "folder"
         self.resize = size is not None
         self.size = pair(size, "size", minimum=1) if self.resize else None
-        _pillow()
+        import_pillow()
         self.classes, self.paths, labels = _scan(self.root)
         self.labels = np.array(labels, np.int64)
         if skip_unreadable:
@@ -131,7 +131,7 @@ class ImageFolder(Dataset):
 
     def _decode(self, path: Path) -> np.ndarray:
         """One image as uint8 (C, H, W) of the right size; DataError that names the file if that is impossible."""
-        pillow = _pillow()
+        pillow = import_pillow()
         try:
             with pillow.open(path) as image:
                 if image.mode in LONG_MODES:
@@ -149,7 +149,7 @@ class ImageFolder(Dataset):
         return pixels.reshape(*pixels.shape[:2], CHANNELS[self.mode]).transpose(2, 0, 1)
 
 
-def _pillow():
+def import_pillow():
     try:
         from PIL import Image
     except ImportError:

@@ -39,18 +39,12 @@ class ImageDataset(Dataset):
         std: Sequence[float] | None = None,
         transform: Callable | None = None,
     ):
-        images, labels = np.asarray(images), np.asarray(labels)
-        if images.ndim == 3:
-            images = images[:, None]
-        if images.dtype != np.uint8 or images.ndim != 4:
-            raise ValueError(
-                f"images must be a uint8 array (N, C, H, W) or (N, H, W), got {images.dtype} of shape {images.shape}"
-            )
+        images, labels = byte_images(images), np.asarray(labels)
         self.images = channels_last(images)
         self.labels = check_labels(labels, len(images), None if classes is None else len(classes))
         self.classes = numbered(self.labels) if classes is None else tuple(classes)
         self.name, self.transform = name, transform
-        self.mean, self.std = _constants(mean, "mean", images.shape[1]), _constants(std, "std", images.shape[1])
+        self.mean, self.std = per_channel(mean, "mean", images.shape[1]), per_channel(std, "std", images.shape[1])
 
     def __len__(self) -> int:
         return len(self.images)
@@ -93,6 +87,16 @@ class ImageDataset(Dataset):
         return f"{type(self).__name__}({self.name!r}, {len(self):,} images of {c} x {h} x {w}, {self.num_classes} classes)"
 
 
+def byte_images(images: Any) -> np.ndarray:
+    """``images`` as an array (N, C, H, W); raises ValueError unless they are uint8 (N, C, H, W) or (N, H, W)."""
+    images = np.asarray(images)
+    if images.ndim == 3:
+        images = images[:, None]
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise ValueError(f"images must be a uint8 array (N, C, H, W) or (N, H, W), got {images.dtype} of shape {images.shape}")
+    return images
+
+
 def check_labels(labels: np.ndarray, count: int, num_classes: int | None) -> np.ndarray:
     """``labels`` as int64; raises unless they are ``count`` integers in 0 ... ``num_classes`` - 1."""
     if labels.shape != (count,) or (count and labels.dtype.kind not in "iu"):
@@ -108,7 +112,7 @@ def numbered(labels: np.ndarray) -> tuple[str, ...]:
     return tuple(str(k) for k in range(int(labels.max()) + 1)) if len(labels) else ()
 
 
-def _constants(values: Sequence[float] | None, name: str, channels: int) -> tuple[float, ...] | None:
+def per_channel(values: Sequence[float] | None, name: str, channels: int) -> tuple[float, ...] | None:
     if values is None:
         return None
     if len(values) != channels:

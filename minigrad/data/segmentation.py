@@ -18,8 +18,8 @@ from minigrad.data.checks import check_images
 from minigrad.data.crops import CenterCrop, RandomResizedCrop, Resize
 from minigrad.data.dataset import Dataset
 from minigrad.data.files import DataError, MissingDataError
-from minigrad.data.folder import CHANNELS, EXTENSIONS, LONG_MODES, _pillow
-from minigrad.data.images import _constants
+from minigrad.data.folder import CHANNELS, EXTENSIONS, LONG_MODES, import_pillow
+from minigrad.data.images import byte_images, per_channel
 from minigrad.data.transforms import Compose, RandomAffine, RandomCrop, RandomHorizontalFlip, RandomRotation
 from minigrad.kernels.geometry import pair
 from minigrad.kernels.layout import channels_last, nhwc
@@ -61,17 +61,11 @@ class SegmentationDataset(Dataset):
         std: Sequence[float] | None = None,
         transform: Callable | None = None,
     ):
-        images, masks = np.asarray(images), np.asarray(masks)
-        if images.ndim == 3:
-            images = images[:, None]
-        if images.dtype != np.uint8 or images.ndim != 4:
-            raise ValueError(
-                f"images must be a uint8 array (N, C, H, W) or (N, H, W), got {images.dtype} of shape {images.shape}"
-            )
+        images, masks = byte_images(images), np.asarray(masks)
         self.images, self.instances, self.name = channels_last(images), bool(instances), name
         self.classes = _class_names(classes, self.instances, masks)
         self.masks = _checked_masks(masks, images, None if self.instances else len(self.classes))
-        self.mean, self.std = _constants(mean, "mean", images.shape[1]), _constants(std, "std", images.shape[1])
+        self.mean, self.std = per_channel(mean, "mean", images.shape[1]), per_channel(std, "std", images.shape[1])
         if not getattr(transform, "joint", False):
             _check_alone(transform)
         self.transform = transform
@@ -180,7 +174,7 @@ class SegmentationFolder(SegmentationDataset):
         if mode not in CHANNELS:
             raise ValueError(f'mode must be "L" (grey) or "RGB", got {mode!r}')
         size = None if size is None else pair(size, "size", minimum=1)
-        _pillow()
+        import_pillow()
         self.root, self.mode = Path(root).expanduser(), mode
         pairs = _pairs(self.root)
         images, masks = [], []
@@ -248,7 +242,7 @@ def _read_pair(
 def _decode(path: Path, mode: str | None) -> np.ndarray:
     """The pixels (C, H, W) of an image in ``mode``, or (None) of a mask, as they are; DataError that names the file."""
     try:
-        with _pillow().open(path) as image:
+        with import_pillow().open(path) as image:
             if mode is None and image.mode not in MASK_MODES:
                 raise ValueError(f"a mask must have one whole number per pixel (grey, palette or 16 bits), not mode {image.mode}")
             if mode is not None and image.mode in LONG_MODES:

@@ -18,7 +18,7 @@ from minigrad.training.options import Options
 from minigrad.training.smallest import smallest_hint
 from minigrad.weights import load_weights
 
-__all__ = ["Preparation", "data_set", "has_masks", "scaled", "sees_colors", "shape_of_input", "test_batch", "training_part"]
+__all__ = ["Preparation", "data_set", "evaluation_batch", "has_masks", "scaled", "sees_colors", "shape_of_input", "training_part"]
 
 SIZED = ("folder", "masks", "cells")  # data sets whose images can have any size
 
@@ -32,9 +32,6 @@ def data_set(options: Options, train: bool) -> Any:
         extra["size"] = stored_size(size, options.augment)
     elif options.data == "masks":
         extra = {"size": options.image_size, "mode": "L" if made_for[0] == 1 else "RGB", "instances": options.instances}
-        if not options.instances:  # a class may occur in one part only
-            parts = [data.create("masks", options.data_dir, part, **extra) for part in (True, False)]
-            extra["classes"] = max((part.classes for part in parts), key=len)
     elif options.data == "cells":
         extra = {"size": options.image_size} if options.image_size else {}
     elif options.image_size is not None:
@@ -58,7 +55,7 @@ def training_part(train: Any, options: Options) -> Any:
     return data.Subset(train, np.sort(drawn))
 
 
-def test_batch(images: Any) -> int:
+def evaluation_batch(images: Any) -> int:
     """Images that are evaluated at once: about as many pixels as 256 images of 32 x 32, so that memory does not decide."""
     _, height, width = images.image_shape
     return int(np.clip(256 * 32 * 32 // max(1, height * width), 4, 256))

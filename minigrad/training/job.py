@@ -25,16 +25,20 @@ class Job:
     """What ``options`` describe, ready for ``fit``: ``model``, ``train_loader``, ``test_loader``, ``optimizer``, ``scheduler``.
 
     The initial weights, the order of the samples and the augmentation derive from ``options.seed``.
-    ``classes``: the names of the classes. ``learner``: what is trained. ``additions``: further arguments of ``fit``.
-    ``training=False`` leaves out what only training needs.
+    ``classes``: the names of the classes (given: those that a run has kept, for data whose pixels have classes).
+    ``learner``: what is trained. ``additions``: further arguments of ``fit``. ``training=False`` leaves out what only training
+    needs.
     """
 
-    def __init__(self, options: Options, num_workers: int = 0, training: bool = True):
+    def __init__(self, options: Options, num_workers: int = 0, training: bool = True, classes: list[str] | None = None):
         test = images.data_set(options, train=False)
+        train = images.data_set(options, train=True) if training else None
         if options.grey_as_color is None:
             options = dataclasses.replace(options, grey_as_color=images.sees_colors(options, test, look=training))
         self.options = options
         self.classes = list(test.classes)
+        if images.has_masks(test):  # a class of pixels may occur in one part only
+            self.classes = classes or max(self.classes, list(train.classes) if training else [], key=len)
         self.image_shape = test.image_shape
         manual_seed(options.seed)
         shape = images.shape_of_input(options, test)
@@ -52,10 +56,10 @@ class Job:
         self.model.to(options.device)
         self.loss, self.test_loss = self._losses(test)
         self.test_loader = data.DataLoader(
-            test, images.test_batch(test), num_workers=num_workers, transform=self.transform.for_test()
+            test, images.evaluation_batch(test), num_workers=num_workers, transform=self.transform.for_test()
         )
         if training:
-            self._prepare_training(num_workers)
+            self._prepare_training(images.training_part(train, options), num_workers)
 
     def _losses(self, test: Any) -> tuple[Callable, Callable]:
         if images.has_masks(test):
@@ -63,9 +67,8 @@ class Job:
             return loss, loss
         return make_loss(self.options), cross_entropy
 
-    def _prepare_training(self, num_workers: int) -> None:
+    def _prepare_training(self, train: Any, num_workers: int) -> None:
         options = self.options
-        train = images.training_part(images.data_set(options, train=True), options)
         order = {"batch_size": options.batch_size, "shuffle": True, "seed": options.seed}
         self.learner: Module = self.model
         if options.head_only:
@@ -99,7 +102,7 @@ class Job:
             options = Options.from_config(config["options"], **changes)
         except (TypeError, KeyError):
             raise ValueError("it was not written by minigrad train: its options are missing") from None
-        return cls(options, num_workers, training)
+        return cls(options, num_workers, training, config.get("classes"))
 
     def describe(self) -> str:
         """Two or three lines of text: the model, the data and the recipe."""

@@ -106,6 +106,10 @@ def fit(
     return training.run()
 
 
+class _Stopped(Exception):
+    """Ctrl-C between two test batches."""
+
+
 class _Training:
     """A training under way: what is trained, with what, and how far it is."""
 
@@ -266,10 +270,14 @@ class _Training:
             nonlocal done
             self.progress.step(sums, sums.images - done)
             done = sums.images
-            self.stop_if_asked()
+            if self.ctrl_c.requested:
+                raise _Stopped
 
-        with self.averaged():
-            self.tested = evaluate(self.model, self.test_loader, self.test_loss, after_batch=after_batch)
+        try:
+            with self.averaged():
+                self.tested = evaluate(self.model, self.test_loader, self.test_loss, after_batch=after_batch)
+        except _Stopped:  # only now are the model's own weights back, which the checkpoint must hold
+            self.stop_if_asked()
         self.tested_step = self.step
         return self.tested
 

@@ -113,6 +113,8 @@ class Options(Recipe):
             raise ValueError(f"warmup does not go with the schedule {self.schedule}, which {reason}")
         if self.instances and self.data != "masks":
             raise ValueError("instances is for the data set masks")
+        if self.ema and self.head_only:
+            raise ValueError("ema averages a model that learns as a whole: leave it out with head_only")
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
             raise ValueError("nesterov needs the optimizer sgd and a momentum above 0")
         if self.mixup and self.cutmix:

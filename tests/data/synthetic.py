@@ -1,4 +1,4 @@
-"""Small data files in the official formats, and a local web server that misbehaves on request."""
+"""Small images and masks, data files in the official formats, and a local web server that misbehaves on request."""
 
 from __future__ import annotations
 
@@ -13,6 +13,18 @@ import numpy as np
 
 from minigrad.data.cifar import CIFAR10, CIFAR100
 from minigrad.data.mnist import MNIST
+
+
+def pixels(shape=(6, 3, 8, 10), seed=0) -> np.ndarray:
+    """Random images."""
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def numbers(shape=(6, 8, 10), highest=4, seed=1) -> np.ndarray:
+    """Random masks, in which the highest number occurs."""
+    masks = np.random.default_rng(seed).integers(0, highest + 1, shape)
+    masks.flat[0] = highest
+    return masks
 
 
 def idx_bytes(array: np.ndarray) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from synthetic import numbers, pixels
 
 from minigrad import data, random
 from minigrad.data import (
@@ -23,16 +24,6 @@ from minigrad.data import (
 )
 from minigrad.data.transforms import Compose, Normalize, Pad, RandomCrop, RandomHorizontalFlip, ToTensor
 from minigrad.kernels.layout import channels_last, is_channels_last
-
-
-def pixels(shape=(6, 3, 8, 10), seed=0):
-    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
-
-
-def numbers(shape=(6, 8, 10), highest=4, seed=1):
-    masks = np.random.default_rng(seed).integers(0, highest + 1, shape)
-    masks.flat[0] = highest
-    return masks
 
 
 def coordinates(n, height, width):

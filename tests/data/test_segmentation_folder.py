@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from synthetic import numbers, pixels
 
 from minigrad import data
 from minigrad.data import (
@@ -20,16 +21,6 @@ from minigrad.data import (
 )
 
 Image = pytest.importorskip("PIL.Image")
-
-
-def pixels(shape=(6, 3, 8, 10), seed=0):
-    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
-
-
-def numbers(shape=(6, 8, 10), highest=4, seed=1):
-    masks = np.random.default_rng(seed).integers(0, highest + 1, shape)
-    masks.flat[0] = highest
-    return masks
 
 
 def write(root, name, image, mask, endings=(".png", ".png")):

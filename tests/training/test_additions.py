@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from minigrad.data import Mixup
 from minigrad.nn import functional as F
 from minigrad.optim import ExponentialMovingAverage
 from minigrad.tensor import Tensor
-from minigrad.training import evaluate
+from minigrad.training import Interrupted, evaluate
 from tests.training.tiny import EPOCHS, STEPS, Job, plain, records, snapshot
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -118,3 +119,17 @@ def test_a_loss_may_make_classes_of_its_target():
     other = evaluate(shifted.model, [(x, Tensor(y.numpy() + 1)) for x, y in batches], Shifted())
     assert one == other
     assert np.isfinite(one.loss)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_a_run_that_was_stopped_while_its_averages_were_tested_goes_on_to_the_same_bits(batch, tmp_path):
+    whole = Job.make()
+    whole.fit(run_dir=tmp_path / "whole", **additions(whole))
+    first = Job.make()
+    first.at_testing_pass(batch, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(Interrupted):
+        first.fit(run_dir=tmp_path / "run", **additions(first))
+    second = Job.make(seed=99)
+    second.fit(run_dir=tmp_path / "run", resume=True, **additions(second))
+    assert second.state() == whole.state()
+    assert records(tmp_path / "run") == records(tmp_path / "whole")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from minigrad.cli import main
-from minigrad.data import border_weights
+from minigrad.data import GridDeformation, border_weights
 from minigrad.nn import functional as F
 from minigrad.tensor import Tensor
 from minigrad.training import evaluate, fit
@@ -51,6 +52,16 @@ def test_every_pixel_gets_a_class(model, size, seen):
         assert masks.shape[1:] == (size or 132,) * 2
     with_grad = job.model(images[:1])
     assert with_grad.shape == (1, 2, size or 132, size or 132)
+
+
+def test_lengths_of_the_paper_are_scaled_to_the_image():
+    job = Job(Options.resolve(augment="elastic", **SMALL))
+    assert job.loss.sigma == pytest.approx(5 * 132 / 512)
+    (deformation,) = (step for step in job.train_loader.transform.steps if isinstance(step, GridDeformation))
+    assert deformation.std == pytest.approx(10 * 132 / 512)
+    kinds = {augment: Job(Options.resolve(augment=augment, **SMALL)) for augment in ("none", "standard")}
+    assert [len(job.train_loader.transform.steps) for job in kinds.values()] == [1, 2]
+    assert [len(job.test_loader.transform.steps) for job in kinds.values()] == [1, 1]
 
 
 def test_what_is_mirrored_lies_around_the_image():
@@ -104,6 +115,8 @@ def test_the_command_trains_and_evaluates(tmp_path, capsys, monkeypatch):
     assert iou
     lines = Path("run", "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 2
+    for line in map(json.loads, lines):  # images, not pixels
+        assert line["images_per_second"] == pytest.approx(16 / line["seconds"], rel=0.05)
     assert main(["eval", "run/last.safetensors"]) == 0
     evaluated = capsys.readouterr().out
     assert iou.group() in evaluated
@@ -142,6 +155,7 @@ def test_a_folder_of_images_and_masks(folder, tmp_path, capsys):
 def test_a_folder_of_numbered_cells(folder):
     job = Job(Options.resolve(data="masks", data_dir=str(folder), instances=True, model_options={"base_channels": 4}))
     assert job.classes == ["background", "cell"]
+    assert isinstance(job.loss, PixelLoss)
     assert job.loss.instances
     with pytest.raises(ValueError, match="instances is for the data set masks"):
         Options.resolve(data="cells", instances=True)

@@ -196,6 +196,7 @@ def test_runs_from_before_there_were_recipes_are_read():
         ({"nesterov": True, "optimizer": "adam"}, "nesterov needs the optimizer sgd and a momentum above 0"),
         ({"nesterov": True, "momentum": 0.0}, "nesterov needs the optimizer sgd and a momentum above 0"),
         ({"lr_factor": 0.0}, "lr_factor must be above 0 and at most 1, got 0.0"),
+        ({"ema": 0.9, "head_only": True, "weights": "x"}, "ema averages a model that learns as a whole: leave it out with"),
         ({"head_only": True}, "a part that is frozen before it has learned anything learns nothing: give weights"),
     ],
 )
@@ -217,10 +218,11 @@ def test_a_job_is_what_the_recipe_says():
 
 
 def test_normalization_is_the_one_that_is_asked_for():
-    for normalize, low, high in (("half", -1, 1), ("own", -0.3058 / 0.3762, (1 - 0.3058) / 0.3762)):
+    constants = {"half": (0.5, 0.5), "own": (0.3058, 0.3762), "imagenet": (0.449, 0.226)}
+    for normalize, (mean, std) in constants.items():
         job = Job(Options.resolve(recipe="resnet-notes", data="digits", normalize=normalize))
         values = np.concatenate([x.numpy().ravel() for x, _ in job.test_loader])
-        assert (values.min(), values.max()) == pytest.approx((low, high), abs=1e-5)
+        assert (values.min(), values.max()) == pytest.approx((-mean / std, (1 - mean) / std), abs=1e-5)
 
 
 def test_mixing_and_averages_go_into_the_job():
@@ -228,3 +230,17 @@ def test_mixing_and_averages_go_into_the_job():
     assert repr(job.additions["mixing"]) == "Mixup(alpha=0.4, num_classes=10, p=1.0)"
     assert job.additions["ema"].model is job.model
     assert job.additions["ema"].decay == 0.99
+
+
+def test_crops_are_cut_out_of_larger_images_of_a_folder(tmp_path):
+    pillow = pytest.importorskip("PIL.Image")
+    for kind, value in (("cats", 60), ("dogs", 200)):
+        (tmp_path / kind).mkdir()
+        for i in range(5):
+            pillow.fromarray(np.full((40, 50, 3), value + i, np.uint8)).save(tmp_path / kind / f"{i}.png")
+    given = {"data": "folder", "data_dir": str(tmp_path), "image_size": 28, "model": "cifar_resnet14", "batch_size": 4}
+    for augment, kept in (("alexnet", 32), ("inception", 32), ("standard", 28), ("none", 28)):
+        job = Job(Options.resolve(augment=augment, **given))
+        assert job.image_shape == (3, kept, kept)
+        for loader in (job.train_loader, job.test_loader):
+            assert {tuple(x.shape[1:]) for x, _ in loader} == {(3, 28, 28)}
