@@ -436,7 +436,8 @@ def test_train_follows_a_recipe_and_options_replace_its_values(capsys):
 
 
 def test_eval_of_a_checkpoint_takes_the_averages_of_the_weights(capsys):
-    assert run("train", "--model", "lenet5", "--epochs", "1", "--ema", "0.9", "--progress", "off", "--out", "here") == 0
+    options = ("--model", "cifar_resnet14", "--schedule", "constant", "--epochs", "1", "--ema", "0.9", "--out", "here")
+    assert run("train", *options, "--progress", "off") == 0
     line = json.loads(Path("here/metrics.jsonl").read_text(encoding="utf-8"))
     assert run("eval", "here/last.safetensors") == 0
     assert f"loss   {line['test_loss']:.4f}\n" in capsys.readouterr().out
