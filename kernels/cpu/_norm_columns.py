@@ -23,6 +23,7 @@ from ._vector import (
     load_first,
     load_narrow,
     load_wide,
+    narrow,
     select_positive,
     store,
     store_first,
@@ -57,7 +58,7 @@ def _shape_of(m: int, a: int, b: int, length: int) -> _Shape:
     while 2 * fold * b * length <= WIDTH and a % (2 * fold) == 0:
         fold *= 2
     rows, width = a // fold, fold * b * length
-    block = max(32, BLOCK // max(width, 1))
+    block = max(128, BLOCK // max(width, 1))
     return _Shape(m, rows, width, block, -(-rows // block), b, length)
 
 
@@ -92,9 +93,9 @@ def _moments_of(x, at, rows, width, sums, places):
         sums[pivot + c] = value if value - value == 0 else 0.0  # an infinite one would make NaN of an infinite mean
     clear(sums, mean, width)
     clear(sums, square, width)
-    whole = rows - rows % 4
-    for r in range(0, whole, 4):
-        _add_four(x, at + r * width, width, sums, mean, square, pivot)
+    whole = rows - rows % 8
+    for r in range(0, whole, 8):
+        _add_eight(x, at + r * width, width, sums, mean, square, pivot)
     for r in range(whole, rows):
         _add_one(x, at + r * width, width, sums, mean, square, pivot)
     scale = 1.0 / rows
@@ -110,26 +111,32 @@ def _not_negative(value):
     return 0.0 if value < 0 else value
 
 
-# Sums over rows are kept in memory, and four rows are added to them at a time. Whole vectors go without masks.
+# Sums over rows are kept in memory as float64, and eight rows are added to them at a time, whose own sums are in the dtype of x:
+# to widen every number would take longer than to read it. Whole vectors go without masks.
 
 
 @device_function(reassociate=False)
-def _add_four(x, at, width, sums, mean, square, pivot):
+def _add_eight(x, at, width, sums, mean, square, pivot):
     step = lanes(sums)
     for c in range(0, width - step + 1, step):
-        _add_four_vectors(x, at + c, width, sums, mean + c, square + c, pivot + c, step)
+        _add_eight_vectors(x, at + c, width, sums, mean + c, square + c, pivot + c, step)
     if width % step:
         c = width - width % step
-        _add_four_vectors(x, at + c, width, sums, mean + c, square + c, pivot + c, width % step)
+        _add_eight_vectors(x, at + c, width, sums, mean + c, square + c, pivot + c, width % step)
 
 
 @device_function(reassociate=False, inline=True)
-def _add_four_vectors(x, k, width, sums, mean, square, pivot, count):
-    center, total = load_first(sums, pivot, count), load_first(sums, square, count)
-    d0, d1 = load_wide(x, k, count) - center, load_wide(x, k + width, count) - center
-    d2, d3 = load_wide(x, k + 2 * width, count) - center, load_wide(x, k + 3 * width, count) - center
-    store_first(sums, mean, load_first(sums, mean, count) + ((d0 + d1) + (d2 + d3)), count)
-    store_first(sums, square, fma(d3, d3, fma(d2, d2, fma(d1, d1, fma(d0, d0, total)))), count)
+def _add_eight_vectors(x, k, width, sums, mean, square, pivot, count):
+    center = narrow(x, load_first(sums, pivot, count))
+    d0, d1 = load_narrow(x, k, count) - center, load_narrow(x, k + width, count) - center
+    d2, d3 = load_narrow(x, k + 2 * width, count) - center, load_narrow(x, k + 3 * width, count) - center
+    k += 4 * width
+    d4, d5 = load_narrow(x, k, count) - center, load_narrow(x, k + width, count) - center
+    d6, d7 = load_narrow(x, k + 2 * width, count) - center, load_narrow(x, k + 3 * width, count) - center
+    total = ((d0 + d1) + (d2 + d3)) + ((d4 + d5) + (d6 + d7))
+    squares = fma(d3, d3, fma(d2, d2, fma(d1, d1, d0 * d0))) + fma(d7, d7, fma(d6, d6, fma(d5, d5, d4 * d4)))
+    store_first(sums, mean, load_first(sums, mean, count) + widen(total), count)
+    store_first(sums, square, load_first(sums, square, count) + widen(squares), count)
 
 
 @device_function(reassociate=False)
@@ -260,56 +267,59 @@ def _sums_of(gy, x, at, rows, width, table, rectify, sums, gbias, gweight):
     """Sums of gy and of gy * (x - mean), of those gy that the rectifier lets through."""
     clear(sums, gbias, width)
     clear(sums, gweight, width)
-    whole = rows - rows % 4
-    for r in range(0, whole, 4):
-        _sum_four(gy, x, at + r * width, width, table, rectify, sums, gbias, gweight)
+    whole = rows - rows % 8
+    for r in range(0, whole, 8):
+        _sum_eight(gy, x, at + r * width, width, table, rectify, sums, gbias, gweight)
     for r in range(whole, rows):
         _sum_one(gy, x, at + r * width, width, table, rectify, sums, gbias, gweight)
 
 
 @device_function(reassociate=False)
-def _sum_four(gy, x, at, width, table, rectify, sums, gbias, gweight):
+def _sum_eight(gy, x, at, width, table, rectify, sums, gbias, gweight):
     step = lanes(sums)
     for c in range(0, width - step + 1, step):
-        _sum_four_vectors(gy, x, at + c, table, c, width, rectify, sums, gbias + c, gweight + c, step)
+        _sum_eight_vectors(gy, x, at + c, table, c, width, rectify, sums, gbias + c, gweight + c, step)
     if width % step:
         c = width - width % step
-        _sum_four_vectors(gy, x, at + c, table, c, width, rectify, sums, gbias + c, gweight + c, width % step)
+        _sum_eight_vectors(gy, x, at + c, table, c, width, rectify, sums, gbias + c, gweight + c, width % step)
 
 
 @device_function(reassociate=False, inline=True)
-def _sum_four_vectors(gy, x, k, table, c, width, rectify, sums, gbias, gweight, count):
-    center, total = load_wide(table, c, count), load_first(sums, gweight, count)
-    g0 = _let_through(gy, x, k, table, c, width, rectify, count)
-    g1 = _let_through(gy, x, k + width, table, c, width, rectify, count)
-    g2 = _let_through(gy, x, k + 2 * width, table, c, width, rectify, count)
-    g3 = _let_through(gy, x, k + 3 * width, table, c, width, rectify, count)
-    store_first(sums, gbias, load_first(sums, gbias, count) + ((g0 + g1) + (g2 + g3)), count)
-    total = fma(g0, load_wide(x, k, count) - center, total)
-    total = fma(g1, load_wide(x, k + width, count) - center, total)
-    total = fma(g2, load_wide(x, k + 2 * width, count) - center, total)
-    store_first(sums, gweight, fma(g3, load_wide(x, k + 3 * width, count) - center, total), count)
+def _sum_eight_vectors(gy, x, k, table, c, width, rectify, sums, gbias, gweight, count):
+    center, scale = load_narrow(table, c, count), load_narrow(table, width + c, count)
+    offset = load_narrow(table, 2 * width + c, count)
+    g0, p0 = _passed(gy, x, k, center, scale, offset, rectify, count)
+    g1, p1 = _passed(gy, x, k + width, center, scale, offset, rectify, count)
+    g2, p2 = _passed(gy, x, k + 2 * width, center, scale, offset, rectify, count)
+    g3, p3 = _passed(gy, x, k + 3 * width, center, scale, offset, rectify, count)
+    k += 4 * width
+    g4, p4 = _passed(gy, x, k, center, scale, offset, rectify, count)
+    g5, p5 = _passed(gy, x, k + width, center, scale, offset, rectify, count)
+    g6, p6 = _passed(gy, x, k + 2 * width, center, scale, offset, rectify, count)
+    g7, p7 = _passed(gy, x, k + 3 * width, center, scale, offset, rectify, count)
+    total = ((g0 + g1) + (g2 + g3)) + ((g4 + g5) + (g6 + g7))
+    products = ((p0 + p1) + (p2 + p3)) + ((p4 + p5) + (p6 + p7))
+    store_first(sums, gbias, load_first(sums, gbias, count) + widen(total), count)
+    store_first(sums, gweight, load_first(sums, gweight, count) + widen(products), count)
 
 
 @device_function(reassociate=False)
 def _sum_one(gy, x, at, width, table, rectify, sums, gbias, gweight):
     for c in range(0, width, lanes(sums)):
         left = width - c
-        g = _let_through(gy, x, at + c, table, c, width, rectify, left)
-        deviation = load_wide(x, at + c, left) - load_wide(table, c, left)
-        store_first(sums, gbias + c, load_first(sums, gbias + c, left) + g, left)
-        store_first(sums, gweight + c, fma(g, deviation, load_first(sums, gweight + c, left)), left)
+        center, scale = load_narrow(table, c, left), load_narrow(table, width + c, left)
+        g, product = _passed(gy, x, at + c, center, scale, load_narrow(table, 2 * width + c, left), rectify, left)
+        store_first(sums, gbias + c, load_first(sums, gbias + c, left) + widen(g), left)
+        store_first(sums, gweight + c, load_first(sums, gweight + c, left) + widen(product), left)
 
 
 @device_function(reassociate=False, inline=True)
-def _let_through(gy, x, at, table, c, width, rectify, count):
-    """A float64 vector of gy; if ``rectify``, zeros where the normalized x is not positive (or NaN)."""
-    g = load_narrow(gy, at, count)
+def _passed(gy, x, at, center, scale, offset, rectify, count):
+    """gy and gy * (x - mean); if ``rectify``, gy is 0 where the normalized x is not positive (or NaN)."""
+    g, deviation = load_narrow(gy, at, count), load_narrow(x, at, count) - center
     if rectify:
-        deviation = load_narrow(x, at, count) - load_narrow(table, c, count)
-        value = fma(deviation, load_narrow(table, width + c, count), load_narrow(table, 2 * width + c, count))
-        g = select_positive(g, value)
-    return widen(g)
+        g = select_positive(g, fma(deviation, scale, offset))
+    return g, g * deviation
 
 
 @kernel(reassociate=False)

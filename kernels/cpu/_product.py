@@ -14,7 +14,7 @@ from . import _machine
 from ._buffers import empty
 from ._compiler import device_function, kernel, prange
 from ._tile import tile
-from ._vector import lanes, transpose
+from ._vector import lanes, load_first, store, transpose
 
 __all__ = ["ROWS", "Filters", "multiply", "multiply_lines", "pack", "panel_width", "panels_of"]
 
@@ -51,15 +51,9 @@ def panel_width(columns: int, dtype) -> int:
 
 
 def panels_of(filters: Filters) -> tuple[np.ndarray, tuple[int, int, int, int]]:
-    """The weights as panels, and the steps in memory from one group, panel, tap and input to the next.
-
-    Of one tap whose outputs follow one another (the input gradient of a 1x1 convolution) the panels lie where they are.
-    """
-    f, width = filters, panel_width(filters.outputs, filters.values.dtype)
-    if len(f.taps) == 1 and f.output_step == 1 and f.taps[0] == 0:
-        return f.values, (f.group_step, width, 0, f.input_step)
-    packed = pack(f)
-    return packed.reshape(-1), (packed[0].size, packed[0, 0].size, f.inputs * width, width)
+    """The weights as panels, and the steps in memory from one group, panel, tap and input to the next."""
+    packed, width = pack(filters), panel_width(filters.outputs, filters.values.dtype)
+    return packed.reshape(-1), (packed[0].size, packed[0, 0].size, filters.inputs * width, width)
 
 
 def pack(filters: Filters) -> np.ndarray:
@@ -94,6 +88,12 @@ def _pack_part(values, at, taps, panel, width, count, start, stop, inputs, outpu
             for o in range(0, width, size):
                 first = at + o * output_step + taps[0] + k
                 transpose(values, first, output_step, count - o, panel, k * width + o, width, min(size, stop - k))
+        return
+    if output_step == 1:
+        for t in range(taps.size):
+            for c in range(start, stop):
+                for o in range(0, width, size):
+                    store(panel, (t * inputs + c) * width + o, load_first(values, at + o + taps[t] + c * input_step, count - o))
         return
     along, row = np.uintp(input_step), np.uintp(width)
     for o in range(count):

@@ -37,6 +37,7 @@ __all__ = [
     "load_three",
     "load_where",
     "load_wide",
+    "narrow",
     "select_larger",
     "select_positive",
     "store",
@@ -269,6 +270,17 @@ def widen(typing, x):
         return args[0] if args[0].type == wide else builder.fpext(args[0], wide)
 
     return Vector(types.float64)(x), generate
+
+
+@vector_intrinsic(lambda like, x: x.astype(like.dtype))
+def narrow(typing, like, x):
+    """A vector of float64 as ``load_narrow`` gives those of the array ``like``."""
+
+    def generate(context, builder, sig, args):
+        short = ir.VectorType(element_type(like.dtype), args[1].type.count)
+        return args[1] if args[1].type == short else builder.fptrunc(args[1], short)
+
+    return Vector(like.dtype, narrow=True)(like, x), generate
 
 
 @device_function(reassociate=False, inline=True)
