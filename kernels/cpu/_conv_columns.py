@@ -22,8 +22,10 @@ from ._vector import clear, copy, fill, lanes, load, load_first, store, store_fi
 __all__ = ["add_ranges", "sweep", "weight_gradient"]
 
 BLOCK = 96 * 1024  # numbers in the columns of a block of pixels and in its outputs, at most: half of a second-level cache
-PIXELS = 128  # of a block of a weight gradient, at most: a panel of them stays in the first-level cache
-TASKS = 16  # of a weight gradient, if it can be divided into so many
+PIXELS = 192  # of a block of a weight gradient, at most: a panel of them stays in the first-level cache
+OUTPUTS = 1024  # whose gradients are sorted at a time, at most
+PIECE = 256  # channels whose columns are made at a time for the weight gradient of a 1x1 window
+TURN = 64  # columns from which on it pays to sort gy
 SLICE = 768  # columns that are made at a time, about: a whole number of taps
 
 
@@ -72,7 +74,8 @@ def weight_gradient(gy: np.ndarray, x: np.ndarray, groups: int, s: Sweep) -> np.
     scratch, sizes, width, numbers, work = _gradient_sizes(gy.shape[0], groups, o, c_group, x.dtype, s, get_num_threads())
     _, _, ranges, _, slices, _, step, _, o_group, _ = sizes
     sums = empty((ranges, slices, groups, o_group, step * c_group), x.dtype)
-    _weight_gradient(x.reshape(-1), gy.reshape(-1), empty(scratch, x.dtype), sums.reshape(-1), sizes, width, numbers, work=work)
+    columns, turned = (empty(shape, x.dtype) for shape in scratch)
+    _weight_gradient(x.reshape(-1), gy.reshape(-1), columns, turned, sums.reshape(-1), sizes, width, numbers, work=work)
     if ranges == 1 and taps == 1:
         return sums.reshape(o, c_group, s.th, s.tw)
     return add_ranges(sums, ranges, slices, o, step, c_group, taps).reshape(o, c_group, s.th, s.tw)
@@ -80,17 +83,31 @@ def weight_gradient(gy: np.ndarray, x: np.ndarray, groups: int, s: Sweep) -> np.
 
 @lru_cache(maxsize=1024)
 def _gradient_sizes(n, groups, o, c_group, dtype, s: Sweep, threads):
-    """The shape of the columns, the sizes and the width of a panel for the kernel, the sweep, and the work."""
+    """The shapes of the columns and of gy's rows, the sizes and the width of a panel for the kernel, the sweep, and the work."""
     o_group, pixels, taps = o // groups, n * s.oh * s.ow, s.th * s.tw
     step = max(1, min(taps, SLICE // c_group))
     slices = -(-taps // step)
     ranges = max(1, min(32 // min(slices, 16), pixels // 256, PARTIALS // (o * c_group * taps)))
-    row = step * c_group + _machine.lanes(dtype)
-    parts = 1 if groups > 1 else max(1, min(TASKS // (ranges * slices), o // (4 * ROWS)))
-    block = max(64, min(PIXELS, BLOCK // (step * c_group + o_group) // 8 * 8, -(-pixels // 8) * 8))
+    piece = min(PIECE, c_group) if taps == 1 else step * c_group
+    row = (-(-piece // _machine.lanes(dtype)) + 1) * _machine.lanes(dtype)
+    parts = _parts_of(ranges * slices, threads, -(-o_group // OUTPUTS), o_group // (4 * ROWS)) if groups == 1 else 1
+    most = max(64, min(PIXELS, 2 * BLOCK // (piece + min(o_group, OUTPUTS))))
+    block = -(-pixels // ranges)
+    block = -(-block // -(-block // most))  # blocks of nearly the same size
     workers = min(ranges * parts * slices, threads)
-    sizes = pixels, block, ranges, parts, slices, row, step, groups, o_group, c_group
-    return (workers, block * row), sizes, panel_width(step * c_group, dtype), tuple(s), pixels * o * c_group * taps // 8
+    sizes = pixels, block, ranges, parts, slices, piece, step, groups, o_group, c_group
+    dozens = -(-(-(-o_group // parts)) // ROWS)
+    turned = dozens * (block * ROWS + _machine.lanes(dtype)) if step * c_group >= TURN else 0
+    return ((workers, block * row), (workers, turned)), sizes, panel_width(step * c_group, dtype), tuple(s), pixels * o * c_group * taps // 8
+
+
+def _parts_of(tasks: int, threads: int, least: int, most: int) -> int:
+    """Into how many parts the outputs are divided, so that every thread has as much to do: each copies the columns once more.
+
+    That changes no sum, so it may depend on the number of threads.
+    """
+    wanted = (parts for parts in range(least, most) if tasks * parts % threads == 0 or tasks * parts >= 4 * threads)
+    return next(wanted, max(1, least, most))
 
 
 def _is_plain(s: Sweep) -> bool:
@@ -144,36 +161,66 @@ def _sweep_block(x, weight, bias, y, columns, sums, numbers, some, panelling, s)
 
 
 @kernel(reassociate=False)
-def _weight_gradient(x, gy, columns, sums, sizes, width, s):
+def _weight_gradient(x, gy, columns, turned, sums, sizes, width, s):
     for worker in prange(columns.shape[0]):
         workers, tasks = columns.shape[0], sizes[2] * sizes[3] * sizes[4]
         for task in range(worker * tasks // workers, (worker + 1) * tasks // workers):
-            _sum_range(x, gy, columns[worker], sums, task, sizes, width, s)
+            _sum_range(x, gy, columns[worker], turned[worker], sums, task, sizes, width, s)
 
 
 @device_function(reassociate=False)
-def _sum_range(x, gy, columns, sums, task, sizes, width, s):
+def _sum_range(x, gy, columns, turned, sums, task, sizes, width, s):
     """The products of a range of pixels, some outputs, and some taps of the window.
 
-    Also where the image is its own columns they are copied: read in the order of memory, and no longer a power of two apart.
+    Also where the image is its own columns they are copied, some channels at a time: read in the order of memory, and no longer
+    a power of two apart.
     """
-    pixels, block, ranges, parts, slices, row, step, groups, o_group, c_group = sizes
+    pixels, block, ranges, parts, slices, piece, step, groups, o_group, c_group = sizes
     index, part, some = task // (parts * slices), task // slices % parts, task % slices
     tap, begin_o, end_o = some * step, o_group * part // parts, o_group * (part + 1) // parts
     number = min(step, s[16] * s[17] - tap)
-    depth, sums_row = number * c_group, step * c_group
+    depth, sums_row, row = number * c_group, step * c_group, columns.size // block
     first, last = pixels * index // ranges, pixels * (index + 1) // ranges
     for group in range(groups):
         at = (((index * slices + some) * groups + group) * o_group + begin_o) * sums_row
         for begin in range(first, last, block):
             count = min(block, last - begin)
-            fill_columns(x, columns, row, begin, count, group * c_group, c_group, groups * c_group, tap, number, s)
-            begin_row = sums_row if begin > first else -1
             given = begin * groups * o_group + group * o_group + begin_o
-            for column in range(0, depth, width):
-                into = sums, at + column, sums_row, sums, at + column, begin_row
-                factors = gy, given, 1, groups * o_group, columns, column, row
-                multiply(*into, *factors, end_o - begin_o, count, min(width, depth - column))
+            if turned.size:
+                _turn(gy, given, groups * o_group, count, end_o - begin_o, turned)
+            for start in range(0, depth, piece):
+                channels = min(piece, depth - start) if number == 1 else c_group
+                seen = group * c_group + start
+                fill_columns(x, columns, row, begin, count, seen, channels, groups * c_group, tap, number, s)
+                for column in range(0, min(piece, depth - start), width):
+                    to = sums, at + start + column, sums_row, begin > first
+                    right = columns, column, row, count, min(width, depth - start - column)
+                    _add_products(*to, gy, given, groups * o_group, turned, end_o - begin_o, *right)
+
+
+@device_function(reassociate=False)
+def _add_products(sums, at, sums_row, more, gy, given, gy_row, turned, outputs, columns, column, row, count, width):
+    """sums[o, k] (+)= the sum over some pixels of gy[pixel, o] * columns[pixel, k], for one panel of columns."""
+    start_row = sums_row if more else -1
+    if turned.size == 0:
+        left = gy, given, 1, gy_row
+        multiply(sums, at, sums_row, sums, at, start_row, *left, columns, column, row, outputs, count, width)
+        return
+    for o in range(0, outputs, ROWS):
+        into, left = at + o * sums_row, (turned, o // ROWS * (count * ROWS + lanes(turned)), 1, ROWS)
+        rows = min(ROWS, outputs - o)
+        multiply(sums, into, sums_row, sums, into, start_row, *left, columns, column, row, rows, count, width)
+
+
+@device_function(reassociate=False)
+def _turn(gy, at, step, count, outputs, turned):
+    """The gradients of some pixels, sorted by dozens of outputs, so that what a tile reads follows each other."""
+    size = lanes(gy)
+    for k in range(count):
+        for o in range(0, outputs, ROWS):
+            into = o // ROWS * (count * ROWS + size) + k * ROWS  # dozens are no power of two apart
+            for part in range(0, ROWS, size):  # what is too much, the next pixel overwrites
+                store(turned, into + part, load_first(gy, at + k * step + o + part, outputs - o - part))
 
 
 def add_ranges(sums: np.ndarray, ranges: int, slices: int, outputs: int, step: int, channels: int, taps: int) -> np.ndarray:
@@ -211,7 +258,8 @@ def fill_columns(x, columns, row, first, count, channel, c_group, channels, tap,
     A row has room for one vector more than it needs: what is copied last may end behind it.
     """
     h, w, _, _, oh, ow, _, _, _, _, sy, sx, y0, x0, dy, dx, th, tw = s
-    in_one_piece = dx == 1 and c_group == channels and taps == th * tw  # what a row of taps sees, inside the image
+    # What a row of taps sees, inside the image.
+    in_one_piece = dx == 1 and (c_group == channels or tw == 1) and taps == th * tw
     r = 0
     while r < count:
         image, p, q = (first + r) // (oh * ow), (first + r) // ow % oh, (first + r) % ow
@@ -221,7 +269,7 @@ def fill_columns(x, columns, row, first, count, channel, c_group, channels, tap,
             begin, end = _range_inside(x0, sx, w - tw + 1, q, run)
             for i in range(th):
                 line = p * sy + y0 + i * dy
-                seen = ((image * h + line) * w + begin * sx + x0) * channels
+                seen = ((image * h + line) * w + begin * sx + x0) * channels + channel
                 into = (r + begin - q) * row + i * tw * c_group
                 _copy_rows(x, seen, sx * channels, columns, into, row, end - begin, tw * c_group, 0 <= line < h)
         for pixel in range(q, q + run):
@@ -232,7 +280,7 @@ def fill_columns(x, columns, row, first, count, channel, c_group, channels, tap,
                     line, at = p * sy + y0 + i * dy, into + i * tw * c_group
                     seen = max(0, tw - before - after) if 0 <= line < h else 0
                     clear(columns, at, before * c_group)
-                    copy(x, ((image * h + line) * w + left + before) * channels, columns, at + before * c_group, seen * c_group)
+                    copy(x, ((image * h + line) * w + left + before) * channels + channel, columns, at + before * c_group, seen * c_group)
                     clear(columns, at + (before + seen) * c_group, (tw - before - seen) * c_group)
             elif not in_one_piece:
                 i, j = tap // tw, tap % tw

@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 
 from . import _machine
-from ._vector import INDEX, emit_fill, emit_fma, emit_load, emit_mask, emit_store, opaque, pointer, vector_intrinsic, vector_type
+from ._vector import INDEX, emit_fill, emit_fma, emit_load, emit_mask, emit_prefetch, emit_store, opaque, pointer, vector_intrinsic, vector_type
 
 __all__ = ["tile"]
 
@@ -95,6 +95,8 @@ def _part(builder, vector, rows, wide, addresses, steps, sizes, masks, full) -> 
     def row(address, step, r, v):
         return builder.gep(address, [builder.add(builder.mul(step, INDEX(r)), INDEX(v * vector.count))])
 
+    for r, v in places:  # what is written at the end is fetched meanwhile
+        emit_prefetch(builder, row(c, c_row, r, v))
     zero = ir.Constant(vector, [0.0] * vector.count)
     bases = [builder.gep(a, [builder.mul(a_row, INDEX(r))]) for r in range(0, rows, SHARED)]
     offsets = [builder.mul(a_row, INDEX(r)) for r in range(min(SHARED, rows))]
