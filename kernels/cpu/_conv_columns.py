@@ -53,7 +53,8 @@ def _sweep_sizes(n, groups, inputs, outputs, dtype, s: Sweep, threads):
     dense = s.py == s.px == 1 and (s.oh, s.ow) == (s.height, s.width)
     kept = 0 if dense else panels * width
     most = max(1, BLOCK // (step * inputs + outputs + 1) // ROWS) * ROWS
-    blocks = -(-pixels // min(most, 40 * ROWS))
+    few = 4 if step * inputs * outputs <= 2 * BLOCK else 40  # where all panels stay in the cache, pixels are written one by one
+    blocks = -(-pixels // min(most, few * ROWS))
     blocks = -(-blocks // threads) * threads  # a whole number for every thread
     block = -(-pixels // (blocks * ROWS)) * ROWS
     blocks = -(-pixels // block)

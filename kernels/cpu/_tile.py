@@ -96,10 +96,11 @@ def _part(builder, vector, rows, wide, addresses, steps, sizes, masks, full) -> 
         return builder.gep(address, [builder.add(builder.mul(step, INDEX(r)), INDEX(v * vector.count))])
 
     for r, v in places:  # what is written at the end is fetched meanwhile
-        emit_prefetch(builder, row(c, c_row, r, v))
+        emit_prefetch(builder, row(c, c_row, r, v), to_write=True)
     zero = ir.Constant(vector, [0.0] * vector.count)
     bases = [builder.gep(a, [builder.mul(a_row, INDEX(r))]) for r in range(0, rows, SHARED)]
     offsets = [builder.mul(a_row, INDEX(r)) for r in range(min(SHARED, rows))]
+    ahead = builder.gep(a, [builder.mul(a_row, INDEX(rows))])
     begin, names = builder.block, ("line", "loop", "next", "end", "more", "done")
     line, loop, following, end, more, done = (builder.append_basic_block(name) for name in names)
     some = builder.and_(builder.icmp_signed("<", INDEX(0), depth), builder.icmp_signed("<", INDEX(0), lines))
@@ -117,6 +118,7 @@ def _part(builder, vector, rows, wide, addresses, steps, sizes, masks, full) -> 
     # Else the address of each row would be computed from that of the row before: a chain as long as the tile is high, on which
     # every step of the sum would wait.
     seen = [opaque(builder, address) for address in a_k]
+    emit_prefetch(builder, builder.gep(ahead, [builder.mul(k, INDEX(rows))]))  # the next rows, if they follow one another
     numbers = [builder.gep(seen[r // SHARED], [offsets[r % SHARED]]) for r in range(rows)]
     left = [emit_fill(builder, builder.load(number), vector) for number in numbers]
     new = [emit_fma(builder, left[r], right[v], total) for (r, v), total in zip(places, sums, strict=True)]

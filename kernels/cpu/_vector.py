@@ -135,12 +135,12 @@ def emit_store(builder, value, address, mask=None) -> None:
     builder.store(value, at).align = _bytes(vector)
 
 
-def emit_prefetch(builder, address) -> None:
-    """Ask for a cache line that will be written to."""
+def emit_prefetch(builder, address, to_write: bool = False) -> None:
+    """Ask for a cache line that will be read or written to. An address that is nobody's does no harm."""
     integer = ir.IntType(32)
     kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), integer, integer, integer])
     function = builder.module.globals.get("llvm.prefetch.p0") or ir.Function(builder.module, kind, "llvm.prefetch.p0")
-    builder.call(function, [builder.bitcast(address, ir.IntType(8).as_pointer()), integer(1), integer(3), integer(1)])
+    builder.call(function, [builder.bitcast(address, ir.IntType(8).as_pointer()), integer(int(to_write)), integer(3), integer(1)])
 
 
 def emit_fill(builder, number, vector: ir.VectorType):
