@@ -2,7 +2,7 @@
 
 A geometry is turned into sweeps (``_sweep.py``), an algorithm is chosen for it (``_algorithms.py``), and the algorithm fills
 the output (``_conv_columns.py``, ``_conv_lines.py``, ``_conv_winograd.py``, ``_winograd_small.py``, ``_conv_direct.py``,
-``_conv_depthwise.py``).
+``_conv_depthwise.py``, ``_conv_overlap.py``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from ..geometry import ConvGeometry
 from ..layout import nhwc
-from . import _conv_columns, _conv_depthwise, _conv_direct, _conv_lines, _conv_winograd, _winograd_small
+from . import _conv_columns, _conv_depthwise, _conv_direct, _conv_lines, _conv_overlap, _conv_winograd, _winograd_small
 from ._algorithms import choose
 from ._buffers import empty
 from ._compiler import kernel, prange
@@ -124,6 +124,9 @@ def _input_gradient(gy: np.ndarray, weight: np.ndarray, bias: np.ndarray | None,
     gx = empty((g.n, g.h, g.w, g.c), gy.dtype)
     if gx.size:
         seen, values, module = nhwc(gy), weight.ravel(), _MODULES[choose(g, gy.dtype)]
+        if module is _conv_lines and _conv_overlap.fits(g, gx.dtype):
+            _conv_overlap.input_gradient(seen, weight, bias, gx, g)
+            return gx.transpose(0, 3, 1, 2)
         sweeps = _backward_places(g)
         if module is _conv_direct and g.c == g.o == g.groups and len(sweeps) > 1:
             _conv_depthwise.input_gradient(seen, values, bias, gx, g)
