@@ -38,6 +38,15 @@ def _remembered(function):
     return classmethod(call)
 
 
+def _hash(geometry) -> int:
+    """The hash of all sizes, computed once: what is worked out for a geometry is looked up in every step."""
+    try:
+        return geometry._hash
+    except AttributeError:
+        object.__setattr__(geometry, "_hash", hash(tuple(vars(geometry).values())))
+        return geometry._hash
+
+
 def pair(value, name: str, minimum: int = 0) -> tuple[int, int]:
     """Two integers (height, width) from one integer or a pair of them.
 
@@ -119,6 +128,8 @@ def _check_window(h, w, kernel, dilation, pads) -> None:
 @dataclass(frozen=True)
 class ConvGeometry:
     """Every size of one 2-D convolution (or of the transposed one that is its input gradient)."""
+
+    __hash__ = _hash
 
     n: int
     c: int
@@ -222,6 +233,8 @@ def _groups(value) -> int:
 class PoolGeometry:
     """Every size of one 2-D max or average pooling."""
 
+    __hash__ = _hash
+
     n: int
     c: int
     h: int
@@ -286,6 +299,8 @@ class PoolGeometry:
 @dataclass(frozen=True)
 class AdaptiveGeometry:
     """Sizes of adaptive pooling: output row i averages (or maximizes) input rows floor(i H / oh) to ceil((i + 1) H / oh) - 1."""
+
+    __hash__ = _hash
 
     n: int
     c: int
