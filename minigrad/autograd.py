@@ -8,6 +8,7 @@ emptied behind it, so that memory is freed early; a tensor's ``.grad`` is set at
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import linecache
@@ -75,6 +76,7 @@ class Node:
         "retained",
         "saved",
         "takes_deferred",
+        "takes_sums",
         "values",
     )
 
@@ -92,6 +94,7 @@ class Node:
         self.call = None  # (function, args, kwargs) of a small op, for the step-by-step view
         self.values = None  # its small outputs, likewise
         self.takes_deferred = False  # whether backward can use a Deferred gradient
+        self.takes_sums = False  # whether it can use a DeferredSum
 
     @property
     def name(self) -> str:
@@ -143,8 +146,19 @@ class Deferred:
         self.gradient, self.finish = gradient, finish
 
 
-def _finished(gradient):
-    return gradient.finish() if type(gradient) is Deferred else gradient
+class DeferredSum(Deferred):
+    """The sum of two gradients, which a node that ``takes_sums`` adds while it reads them."""
+
+    __slots__ = ("other",)
+
+    def __init__(self, gradient, other):
+        super().__init__(gradient, functools.partial(for_array(gradient).add, gradient, other))
+        self.other = other
+
+
+def finished(gradient):
+    """The gradient as an array."""
+    return gradient.finish() if isinstance(gradient, Deferred) else gradient
 
 
 @no_grad()  # what hooks compute is not recorded
@@ -161,7 +175,7 @@ def run_backward(
     Without ``targets`` the leaves' ``.grad`` receive (add up) their gradients. With ``targets`` (tensors) nothing is stored and
     the list of their gradients, arrays or None, is returned. ``observer(node, gys, gxs)`` is called at every node.
     """
-    walk = _Walk(targets)
+    walk = _Walk(targets, sums=not state.anomaly and observer is None)
     for root, gradient in zip(roots, gradients, strict=True):
         walk.deliver(root.origin if root.origin is not None else root, gradient)
     while walk.heap:
@@ -172,7 +186,7 @@ def run_backward(
         if type(gxs) is not tuple:
             gxs = (gxs,)
         if state.anomaly or observer is not None:
-            gxs = tuple([_finished(gx) for gx in gxs])
+            gxs = tuple([finished(gx) for gx in gxs])
         if state.anomaly:
             _check_backward(node, gys, gxs)
         if observer is not None:
@@ -189,7 +203,8 @@ def run_backward(
 class _Walk:
     """The gradients that are under way during one backward pass."""
 
-    def __init__(self, targets: Sequence | None):
+    def __init__(self, targets: Sequence | None, sums: bool):
+        self.sums = sums  # whether sums may be deferred
         self.heap: list = []  # (-index, node): newest first
         self.pending: dict = {}  # node -> [gradient, owned] for each output
         self.leaves: dict = {}  # id of a leaf -> [gradient, owned, leaf]
@@ -207,22 +222,26 @@ class _Walk:
                 heapq.heappush(self.heap, (-node.index, node))
             entry = entry[slot]
         else:
-            gradient = _finished(gradient)
+            gradient = finished(gradient)
             entry = self.leaves.get(id(edge))
             if entry is None:
                 entry = self.leaves[id(edge)] = [None, False, edge]
         if entry[0] is None:
             entry[0] = gradient
         else:  # what came first may be somebody else's array, so the first sum goes into a new one
-            first, gradient = _finished(entry[0]), _finished(gradient)
-            entry[0] = for_array(gradient).add(first, gradient, out=first if entry[1] else None)
+            owned = entry[1] or type(entry[0]) is DeferredSum
+            first, gradient = finished(entry[0]), finished(gradient)
+            if self.sums and not owned and type(edge) is tuple and node.takes_sums:
+                entry[0] = DeferredSum(first, gradient)
+                return
+            entry[0] = for_array(gradient).add(first, gradient, out=first if owned else None)
             entry[1] = True
 
     def take(self, node: Node) -> list:
         """The complete gradients of the node's outputs, after their hooks."""
         gys = [entry[0] for entry in self.pending.pop(node)]
-        if not node.takes_deferred or node.hooks or node.retained or self.wanted:
-            gys = [_finished(gy) for gy in gys]
+        if not (node.takes_deferred or node.takes_sums) or node.hooks or node.retained or self.wanted:
+            gys = [finished(gy) for gy in gys]
         if node.hooks:
             for slot, hooks in node.hooks.items():
                 if gys[slot] is not None:

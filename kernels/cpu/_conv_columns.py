@@ -14,7 +14,7 @@ import numpy as np
 from . import _machine
 from ._buffers import empty
 from ._compiler import device_function, kernel, prange
-from ._product import ROWS, Filters, multiply, panel_width, panels_of
+from ._product import ROWS, Filters, multiply, pack, panel_width
 from ._sweep import PARTIALS, Sweep
 from ._threads import get_num_threads
 from ._vector import clear, copy, fill, lanes, load, load_first, store, store_first
@@ -32,13 +32,14 @@ SLICE = 768  # columns that are made at a time, about: a whole number of taps
 def sweep(x: np.ndarray, filters: Filters, bias: np.ndarray | None, y: np.ndarray, s: Sweep) -> None:
     """Fill the pixels of y (N, H', W', O) that belong to a sweep over x (N, H, W, C). bias: (O,) or None."""
     f = filters
-    weights, steps = panels_of(f)
+    weights = pack(f)
+    steps = weights[0].size, weights[0, 0].size, f.inputs * weights.shape[3], weights.shape[3]
     shapes, sizes, panelling, numbers, work = _sweep_sizes(
         y.shape[0], f.groups, f.inputs, f.outputs, x.dtype, s, get_num_threads()
     )
     columns, sums = (empty(shape, x.dtype) for shape in shapes)
     start = np.zeros(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
-    arrays = x.reshape(-1), weights, start, y.reshape(-1), columns, sums
+    arrays = x.reshape(-1), weights.reshape(-1), start, y.reshape(-1), columns, sums
     _sweep(*arrays, sizes, (*panelling, *steps), numbers, work=work)
 
 
@@ -99,7 +100,13 @@ def _gradient_sizes(n, groups, o, c_group, dtype, s: Sweep, threads):
     sizes = pixels, block, ranges, parts, slices, piece, step, groups, o_group, c_group
     dozens = -(-(-(-o_group // parts)) // ROWS)
     turned = dozens * (block * ROWS + _machine.lanes(dtype)) if step * c_group >= TURN else 0
-    return ((workers, block * row), (workers, turned)), sizes, panel_width(step * c_group, dtype), tuple(s), pixels * o * c_group * taps // 8
+    return (
+        ((workers, block * row), (workers, turned)),
+        sizes,
+        panel_width(step * c_group, dtype),
+        tuple(s),
+        pixels * o * c_group * taps // 8,
+    )
 
 
 def _parts_of(tasks: int, threads: int, least: int, most: int) -> int:
@@ -281,7 +288,13 @@ def fill_columns(x, columns, row, first, count, channel, c_group, channels, tap,
                     line, at = p * sy + y0 + i * dy, into + i * tw * c_group
                     seen = max(0, tw - before - after) if 0 <= line < h else 0
                     clear(columns, at, before * c_group)
-                    copy(x, ((image * h + line) * w + left + before) * channels + channel, columns, at + before * c_group, seen * c_group)
+                    copy(
+                        x,
+                        ((image * h + line) * w + left + before) * channels + channel,
+                        columns,
+                        at + before * c_group,
+                        seen * c_group,
+                    )
                     clear(columns, at + (before + seen) * c_group, (tw - before - seen) * c_group)
             elif not in_one_piece:
                 i, j = tap // tw, tap % tw

@@ -53,7 +53,7 @@ def weight_gradient(gy: np.ndarray, x: np.ndarray, groups: int, s: Sweep) -> np.
     """gw (O, C, th, tw) from gy (N, oh, ow, O) and the x (N, H, W, C) that the sweep was over.
 
     A task sums over some lines of gy; then the tasks' sums are added in their order. Their number depends on the sizes only.
-    Where a row of the window is shorter than a vector (three channels) it is outputs that lie beside each other in the sums.
+    Where a row of the window does not fill its vectors (three channels) it is outputs that lie beside each other in the sums.
     """
     n, o, c = gy.shape[0], gy.shape[3], x.shape[3]
     scratch, ranges, sizes, numbers, work = _gradient_sizes(n, o, c, x.dtype, s, get_num_threads())
@@ -72,7 +72,8 @@ def _gradient_sizes(n, o, c, dtype, s: Sweep, threads):
     blocks = -(-s.oh // max(1, CACHE // (row * s.sy)))  # of an image
     ranges = max(1, min(16, n * blocks, PARTIALS // (o * c * taps)))
     scratch = min(ranges, threads), 0 if inside else _height(s, -(-s.oh // blocks)) * row
-    turned = s.dx == 1 and s.tw * c < _machine.lanes(dtype) <= o
+    step = _machine.lanes(dtype)
+    turned = s.dx == 1 and o >= step and 1.25 * s.tw * c < -(-s.tw * c // step) * step
     sizes = n * blocks, blocks, row, panel_width(o if turned else s.tw * c if s.dx == 1 else c, dtype), o, c, turned
     return scratch, ranges, sizes, tuple(s), n * s.oh * s.ow * taps * o * c // 8
 

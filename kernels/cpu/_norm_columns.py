@@ -84,12 +84,14 @@ def _block_moments(x, parts, sizes):
 def _moments_of(x, at, rows, width, sums, places):
     """The means of the columns of some rows, and the sums of the squared deviations from them, in one pass.
 
-    With d = x - x[0] they are x[0] + sum(d) / n and sum(d^2) - sum(d)^2 / n. That difference loses nothing that matters: x[0]
-    is one of the n values, so its squared distance from their mean is at most n times their variance.
+    With d = x - p they are p + sum(d) / n and sum(d^2) - sum(d)^2 / n. That difference loses little if p is near to the mean: it
+    is the median of the first, the middle and the last row. It is one of the n values, so even at its worst its squared distance
+    from their mean is at most n times their variance.
     """
     mean, square, pivot = places
+    middle, end = at + rows // 2 * width, at + (rows - 1) * width
     for c in range(width):
-        value = np.float64(x[at + c])
+        value = np.float64(_median(x[at + c], x[middle + c], x[end + c]))
         sums[pivot + c] = value if value - value == 0 else 0.0  # an infinite one would make NaN of an infinite mean
     clear(sums, mean, width)
     clear(sums, square, width)
@@ -107,12 +109,19 @@ def _moments_of(x, at, rows, width, sums, places):
 
 
 @device_function(reassociate=False, inline=True)
+def _median(a, b, c):
+    low, high = (a, b) if a < b else (b, a)
+    return low if c < low else high if c > high else c
+
+
+@device_function(reassociate=False, inline=True)
 def _not_negative(value):
     return 0.0 if value < 0 else value
 
 
 # Sums over rows are kept in memory as float64, and eight rows are added to them at a time, whose own sums are in the dtype of x:
-# to widen every number would take longer than to read it. Whole vectors go without masks.
+# to widen every number would take longer than to read it. That is off by at most 3 eps times the terms' magnitudes, and less for
+# many rows, whose errors differ in sign. Whole vectors go without masks.
 
 
 @device_function(reassociate=False)
@@ -127,12 +136,11 @@ def _add_eight(x, at, width, sums, mean, square, pivot):
 
 @device_function(reassociate=False, inline=True)
 def _add_eight_vectors(x, k, width, sums, mean, square, pivot, count):
-    center = narrow(x, load_first(sums, pivot, count))
+    center, half = narrow(x, load_first(sums, pivot, count)), k + 4 * width
     d0, d1 = load_narrow(x, k, count) - center, load_narrow(x, k + width, count) - center
     d2, d3 = load_narrow(x, k + 2 * width, count) - center, load_narrow(x, k + 3 * width, count) - center
-    k += 4 * width
-    d4, d5 = load_narrow(x, k, count) - center, load_narrow(x, k + width, count) - center
-    d6, d7 = load_narrow(x, k + 2 * width, count) - center, load_narrow(x, k + 3 * width, count) - center
+    d4, d5 = load_narrow(x, half, count) - center, load_narrow(x, half + width, count) - center
+    d6, d7 = load_narrow(x, half + 2 * width, count) - center, load_narrow(x, half + 3 * width, count) - center
     total = ((d0 + d1) + (d2 + d3)) + ((d4 + d5) + (d6 + d7))
     squares = fma(d3, d3, fma(d2, d2, fma(d1, d1, d0 * d0))) + fma(d7, d7, fma(d6, d6, fma(d5, d5, d4 * d4)))
     store_first(sums, mean, load_first(sums, mean, count) + widen(total), count)
@@ -287,18 +295,18 @@ def _sum_eight(gy, x, at, width, table, rectify, sums, gbias, gweight):
 @device_function(reassociate=False, inline=True)
 def _sum_eight_vectors(gy, x, k, table, c, width, rectify, sums, gbias, gweight, count):
     center, scale = load_narrow(table, c, count), load_narrow(table, width + c, count)
-    offset = load_narrow(table, 2 * width + c, count)
-    g0, p0 = _passed(gy, x, k, center, scale, offset, rectify, count)
-    g1, p1 = _passed(gy, x, k + width, center, scale, offset, rectify, count)
-    g2, p2 = _passed(gy, x, k + 2 * width, center, scale, offset, rectify, count)
-    g3, p3 = _passed(gy, x, k + 3 * width, center, scale, offset, rectify, count)
-    k += 4 * width
-    g4, p4 = _passed(gy, x, k, center, scale, offset, rectify, count)
-    g5, p5 = _passed(gy, x, k + width, center, scale, offset, rectify, count)
-    g6, p6 = _passed(gy, x, k + 2 * width, center, scale, offset, rectify, count)
-    g7, p7 = _passed(gy, x, k + 3 * width, center, scale, offset, rectify, count)
+    offset, half = load_narrow(table, 2 * width + c, count), k + 4 * width
+    g0, d0 = _passed(gy, x, k, center, scale, offset, rectify, count)
+    g1, d1 = _passed(gy, x, k + width, center, scale, offset, rectify, count)
+    g2, d2 = _passed(gy, x, k + 2 * width, center, scale, offset, rectify, count)
+    g3, d3 = _passed(gy, x, k + 3 * width, center, scale, offset, rectify, count)
+    g4, d4 = _passed(gy, x, half, center, scale, offset, rectify, count)
+    g5, d5 = _passed(gy, x, half + width, center, scale, offset, rectify, count)
+    g6, d6 = _passed(gy, x, half + 2 * width, center, scale, offset, rectify, count)
+    g7, d7 = _passed(gy, x, half + 3 * width, center, scale, offset, rectify, count)
     total = ((g0 + g1) + (g2 + g3)) + ((g4 + g5) + (g6 + g7))
-    products = ((p0 + p1) + (p2 + p3)) + ((p4 + p5) + (p6 + p7))
+    # The sum of two products could be rounded once or twice, as the compiler likes: so there is none.
+    products = fma(g3, d3, fma(g2, d2, fma(g1, d1, g0 * d0))) + fma(g7, d7, fma(g6, d6, fma(g5, d5, g4 * d4)))
     store_first(sums, gbias, load_first(sums, gbias, count) + widen(total), count)
     store_first(sums, gweight, load_first(sums, gweight, count) + widen(products), count)
 
@@ -308,18 +316,18 @@ def _sum_one(gy, x, at, width, table, rectify, sums, gbias, gweight):
     for c in range(0, width, lanes(sums)):
         left = width - c
         center, scale = load_narrow(table, c, left), load_narrow(table, width + c, left)
-        g, product = _passed(gy, x, at + c, center, scale, load_narrow(table, 2 * width + c, left), rectify, left)
+        g, deviation = _passed(gy, x, at + c, center, scale, load_narrow(table, 2 * width + c, left), rectify, left)
         store_first(sums, gbias + c, load_first(sums, gbias + c, left) + widen(g), left)
-        store_first(sums, gweight + c, load_first(sums, gweight + c, left) + widen(product), left)
+        store_first(sums, gweight + c, fma(widen(g), widen(deviation), load_first(sums, gweight + c, left)), left)
 
 
 @device_function(reassociate=False, inline=True)
 def _passed(gy, x, at, center, scale, offset, rectify, count):
-    """gy and gy * (x - mean); if ``rectify``, gy is 0 where the normalized x is not positive (or NaN)."""
+    """gy and x - mean; if ``rectify``, gy is 0 where the normalized x is not positive (or NaN)."""
     g, deviation = load_narrow(gy, at, count), load_narrow(x, at, count) - center
     if rectify:
         g = select_positive(g, fma(deviation, scale, offset))
-    return g, g * deviation
+    return g, deviation
 
 
 @kernel(reassociate=False)

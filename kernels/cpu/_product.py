@@ -16,7 +16,7 @@ from ._compiler import device_function, kernel, prange
 from ._tile import tile
 from ._vector import lanes, load_first, store, transpose
 
-__all__ = ["ROWS", "Filters", "multiply", "multiply_lines", "pack", "panel_width", "panels_of"]
+__all__ = ["ROWS", "Filters", "multiply", "multiply_lines", "pack", "panel_width"]
 
 ROWS = 12  # of the largest tile
 
@@ -48,12 +48,6 @@ class Filters(NamedTuple):
 def panel_width(columns: int, dtype) -> int:
     """The width of a panel of a matrix with so many columns: two vectors, or one where that is enough."""
     return _machine.lanes(dtype) * (1 if columns <= _machine.lanes(dtype) else 2)
-
-
-def panels_of(filters: Filters) -> tuple[np.ndarray, tuple[int, int, int, int]]:
-    """The weights as panels, and the steps in memory from one group, panel, tap and input to the next."""
-    packed, width = pack(filters), panel_width(filters.outputs, filters.values.dtype)
-    return packed.reshape(-1), (packed[0].size, packed[0, 0].size, filters.inputs * width, width)
 
 
 def pack(filters: Filters) -> np.ndarray:

@@ -12,7 +12,19 @@ from llvmlite import ir
 from numba.core import cgutils, types
 
 from . import _machine
-from ._vector import INDEX, emit_fill, emit_fma, emit_load, emit_mask, emit_prefetch, emit_store, opaque, pointer, vector_intrinsic, vector_type
+from ._vector import (
+    INDEX,
+    emit_fill,
+    emit_fma,
+    emit_load,
+    emit_mask,
+    emit_prefetch,
+    emit_store,
+    opaque,
+    pointer,
+    vector_intrinsic,
+    vector_type,
+)
 
 __all__ = ["tile"]
 

@@ -46,6 +46,7 @@ def _calls(dtype) -> Iterator[tuple[str, Callable[[], object]]]:
 def _elementwise(ones):
     x = ones(elementwise.SMALL + 1)
     yield "relu_forward", lambda: elementwise.relu_forward(x)
+    yield "relu_backward", lambda: elementwise.relu_backward(x, x, x)
     yield "add", lambda: elementwise.add(x, x)
     yield "matmul", lambda: product.matmul(ones(5, 6), ones(6, 7), ones(7))
     yield "matmul of a few rows", lambda: product.matmul(ones(1, 6), ones(7, 6).T)
@@ -55,6 +56,7 @@ def _elementwise(ones):
 def _convolutions(ones):
     cases = (  # algorithm, x, weight, stride, groups
         ("im2col", (1, 4, 5, 5), (4, 2, 3, 3), 1, 2),
+        ("im2col", (1, 4, 5, 5), (4, 4, 1, 1), 2, 1),  # pixels that no window sees
         ("lines", (1, 2, 5, 5), (3, 2, 3, 3), 1, 1),
         ("winograd", (1, 3, 5, 5), (3, 3, 3, 3), 1, 1),
         ("small winograd", (1, 3, 2, 2), (3, 3, 3, 3), 1, 1),

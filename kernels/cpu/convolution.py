@@ -132,7 +132,9 @@ def _input_gradient(gy: np.ndarray, weight: np.ndarray, bias: np.ndarray | None,
             _conv_depthwise.input_gradient(seen, values, bias, gx, g)
             return gx.transpose(0, 3, 1, 2)
         if len(sweeps) < min(g.sh, g.h) * min(g.sw, g.w):  # some pixels are seen through no tap
-            _fill(gx.reshape(g.n * g.h, -1), np.zeros(g.c, gx.dtype) if bias is None else np.ascontiguousarray(bias), work=gx.size)
+            _fill(
+                gx.reshape(g.n * g.h, -1), np.zeros(g.c, gx.dtype) if bias is None else np.ascontiguousarray(bias), work=gx.size
+            )
         for sweep, places in sweeps:
             module.sweep(seen, Filters(values, *places), bias, gx, sweep)
     return gx.transpose(0, 3, 1, 2)

@@ -30,15 +30,16 @@ def relu_forward(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     return y
 
 
-def relu_backward(gy: np.ndarray, y: np.ndarray) -> np.ndarray:
+def relu_backward(gy: np.ndarray, y: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
     """See reference."""
     gx = empty_like(y, empty)
-    flat = _vectors(gy, y, gx)
+    given = (gy,) if other is None else (gy, other)
+    flat = _vectors(*given, y, gx)
     if flat is None:
-        np.copyto(gx, gy)
+        np.copyto(gx, gy if other is None else gy + other)
         np.copyto(gx, 0, where=y <= 0)
         return gx
-    _select(*flat, -(-y.size // BLOCK), work=y.size)
+    (_select if other is None else _select_sum)(*flat, -(-y.size // BLOCK), work=y.size)
     return gx
 
 
@@ -76,6 +77,24 @@ def _select_block(x, y, out, start, stop):
     if tail:
         i = stop - tail
         store_first(out, i, select_positive(load_first(x, i, tail), load_first(y, i, tail)), tail)
+
+
+@kernel
+def _select_sum(x, other, y, out, blocks):
+    for block in prange(blocks):
+        _select_sum_block(x, other, y, out, block * BLOCK, min(x.size, (block + 1) * BLOCK))
+
+
+@device_function(reassociate=False)
+def _select_sum_block(x, other, y, out, start, stop):
+    step = lanes(x)
+    for i in range(start, stop - step + 1, step):
+        store(out, i, select_positive(load(x, i) + load(other, i), load(y, i)))
+    tail = (stop - start) % step
+    if tail:
+        i = stop - tail
+        total = load_first(x, i, tail) + load_first(other, i, tail)
+        store_first(out, i, select_positive(total, load_first(y, i, tail)), tail)
 
 
 @kernel

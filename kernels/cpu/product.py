@@ -17,7 +17,8 @@ from ._vector import fill, fma, lanes, load, load_first, store_first, total_of
 
 __all__ = ["matmul"]
 
-FEW = 4  # rows up to which a product with a transposed matrix is made of inner products, and terms up to which of outer ones
+FEW = 16  # rows up to which a product with a transposed matrix is made of inner products
+TERMS = 4  # up to which a product is made of outer ones
 ROWS = 96  # rows of a task
 DEPTH = 512  # terms that are summed at a time: sums of parts round less than one long sum, and the parts stay in the cache
 
@@ -42,7 +43,7 @@ def _product(x, y, bias, z) -> None:
     if not x.flags.c_contiguous and not x.flags.f_contiguous:
         x = np.ascontiguousarray(x)
     start = np.zeros(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
-    if depth <= FEW < m:
+    if depth <= TERMS < m:
         _outer_products(np.ascontiguousarray(x), np.ascontiguousarray(y).reshape(-1), start, z, work=m * n * depth // 4)
         return
     transposed = y.flags.f_contiguous and not y.flags.c_contiguous
@@ -122,10 +123,36 @@ def _outer_product(x, y, bias, z):
 
 @kernel(reassociate=False)
 def _inner_products(x, y, bias, z):
-    for column in prange(z.shape[1]):
-        for row in range(z.shape[0]):
-            total = _inner_product(x[row], y[column])
-            z[row, column] = total + bias[column] if bias.size else total
+    for block in prange(-(-z.shape[1] // 4)):
+        first, last, row = 4 * block, min(z.shape[1], 4 * block + 4), 0
+        while last - first == 4 and row + 2 <= z.shape[0]:
+            _inner_tile(x[row], x[row + 1], y, z, row, first)
+            row += 2
+        for r in range(row, z.shape[0]):
+            for column in range(first, last):
+                z[r, column] = _inner_product(x[r], y[column])
+        if bias.size:
+            for r in range(z.shape[0]):
+                for column in range(first, last):
+                    z[r, column] += bias[column]
+
+
+@device_function(reassociate=False)
+def _inner_tile(x0, x1, y, z, row, column):
+    """Two rows times four columns: every vector that is loaded serves several sums."""
+    y0, y1, y2, y3 = y[column], y[column + 1], y[column + 2], y[column + 3]
+    a0, a1, a2, a3 = fill(x0, 0.0), fill(x0, 0.0), fill(x0, 0.0), fill(x0, 0.0)
+    b0, b1, b2, b3 = fill(x0, 0.0), fill(x0, 0.0), fill(x0, 0.0), fill(x0, 0.0)
+    for k in range(0, x0.size, lanes(x0)):
+        left = x0.size - k
+        u, v = load_first(x0, k, left), load_first(x1, k, left)
+        w0, w1, w2, w3 = load_first(y0, k, left), load_first(y1, k, left), load_first(y2, k, left), load_first(y3, k, left)
+        a0, a1, a2, a3 = fma(u, w0, a0), fma(u, w1, a1), fma(u, w2, a2), fma(u, w3, a3)
+        b0, b1, b2, b3 = fma(v, w0, b0), fma(v, w1, b1), fma(v, w2, b2), fma(v, w3, b3)
+    z[row, column], z[row, column + 1] = total_of(a0), total_of(a1)
+    z[row, column + 2], z[row, column + 3] = total_of(a2), total_of(a3)
+    z[row + 1, column], z[row + 1, column + 1] = total_of(b0), total_of(b1)
+    z[row + 1, column + 2], z[row + 1, column + 3] = total_of(b2), total_of(b3)
 
 
 @device_function(reassociate=False, inline=True)

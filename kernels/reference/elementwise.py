@@ -17,13 +17,14 @@ def relu_forward(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     return y
 
 
-def relu_backward(gy: np.ndarray, y: np.ndarray) -> np.ndarray:
+def relu_backward(gy: np.ndarray, y: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
     """The gradient gx of max(x, 0) from its result y: gy where y > 0 or y is NaN, else 0. The derivative at 0 is 0.
 
-    gy, y: one shape. Returns a new array of y's memory order: gy is selected and not multiplied, so Inf does not become 0 * Inf.
+    ``other``: a second gradient of y, or None; the two are added. gy, y, other: one shape and dtype. Returns a new array of y's
+    memory order: gy is selected and not multiplied, so Inf does not become 0 * Inf.
     """
     gx = np.empty_like(y)
-    gx[...] = np.where(y <= 0, 0, gy)
+    gx[...] = np.where(y <= 0, 0, gy if other is None else gy + other)
     return gx
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-from minigrad.autograd import Deferred
+from minigrad.autograd import Deferred, DeferredSum, finished
 from minigrad.kernels import for_array
 from minigrad.ops._base import check_float, check_inplace, normalize_dims, op, quiet, record, record_inplace, xp
 from minigrad.ops._erf import erf_of
@@ -76,9 +76,11 @@ def relu(x: Tensor, inplace: bool = False) -> Tensor:
         y = kernels.relu_forward(x.data)
 
     def backward(gy):  # normalization that was computed together with this can take the gradient as it comes
-        return Deferred(gy, partial(kernels.relu_backward, gy, y)) if fused else kernels.relu_backward(gy, y)
+        gradient, other = _summands(gy)
+        rectified = partial(kernels.relu_backward, gradient, y, other)
+        return Deferred(gy, rectified) if fused else rectified()
 
-    return record(y, (x,), backward, saves_output=True)
+    return _taking_sums(record(y, (x,), backward, saves_output=True), backward)
 
 
 @op
@@ -94,10 +96,24 @@ def relu_(x: Tensor) -> Tensor:
         check_inplace(x)
         y = kernels.relu_forward(x.data, out=x.data)
 
-    def backward(gy):  # normalization that was computed together with this can take the gradient as it comes
-        return Deferred(gy, partial(kernels.relu_backward, gy, y)) if fused else kernels.relu_backward(gy, y)
+    def backward(gy):
+        gradient, other = _summands(gy)
+        rectified = partial(kernels.relu_backward, gradient, y, other)
+        return Deferred(gy, rectified) if fused else rectified()
 
-    return record_inplace(x, (x,), backward, saves_output=True)
+    return _taking_sums(record_inplace(x, (x,), backward, saves_output=True), backward)
+
+
+def _summands(gy) -> tuple:
+    """A gradient as two arrays to be added, the second of which may be None."""
+    return (gy.gradient, gy.other) if type(gy) is DeferredSum else (finished(gy), None)
+
+
+def _taking_sums(y: Tensor, backward: Callable) -> Tensor:
+    """y, whose ``backward``, if it was recorded, can take the sum of two gradients as it comes."""
+    if y.origin is not None and y.origin[0].backward is backward:
+        y.origin[0].takes_sums = True
+    return y
 
 
 @op

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-from minigrad.autograd import Deferred
+from minigrad.autograd import Deferred, finished
 from minigrad.kernels import for_array
 from minigrad.kernels.layout import is_channels_last
 from minigrad.ops._base import check_alike, check_devices, check_float, op, record, record_pending, xp
@@ -231,7 +231,7 @@ def _record(name, x, weight, bias, eps, axes, view, order, statistics=None):
 
     def backward(gy):
         rectified = type(gy) is Deferred  # by a rectifier that was computed together with this
-        gy = rows(gy.gradient if rectified else gy)
+        gy = rows(finished(gy.gradient) if rectified else gy)
         gx, gw, gb = kernels.normalize_backward(gy, x4, mean, rstd, w, statistics is None, b, rectified)
         return (
             image(gx),

@@ -107,6 +107,7 @@ def _elementwise_and_products(draw):
     x, y = draw(2, 70_001)
     yield "relu_forward", cpu.relu_forward(x)
     yield "relu_backward", cpu.relu_backward(x, y)
+    yield "relu_backward", cpu.relu_backward(x, y, x)
     yield "add", cpu.add(x, y)
     # packed and not, few rows, long sums, both transposed, inner and outer products
     pairs = [(draw(150, 37), draw(37, 45)), (draw(7, 1100), draw(1100, 70)), (draw(70, 150).T, draw(60, 70).T)]

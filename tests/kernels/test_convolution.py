@@ -33,6 +33,7 @@ CASES = {
     "stride beyond the kernel": ((2, 2, 9, 10), (3, 2, 2, 2), (4, 3), (0, 1), 1, 1),
     "asymmetric padding": ((1, 2, 5, 5), (3, 2, 3, 3), 1, ((2, 0), (1, 3)), 1, 1),
     "padding beyond the kernel": ((1, 2, 3, 3), (2, 2, 2, 2), 2, 3, 1, 1),  # windows that see padding only
+    "padding beyond the kernel, stride 1": ((1, 2, 3, 4), (3, 2, 2, 2), 1, ((3, 2), (4, 1)), 1, 1),
     "dilation": ((1, 2, 9, 8), (3, 2, 3, 2), 1, (2, 1), (2, 3), 1),
     "dilation and stride": ((2, 2, 11, 13), (2, 2, 3, 3), (2, 4), 2, (3, 2), 1),
     "dilation divides stride": ((1, 2, 9, 9), (2, 2, 3, 3), 4, 1, 2, 1),
@@ -60,6 +61,8 @@ CASES = {
     # the image is the matrix of columns, or not quite
     "1x1, many pixels": ((2, 40, 17, 19), (70, 40, 1, 1), 1, 0, 1, 1),
     "1x1, many channels": ((1, 800, 2, 3), (33, 800, 1, 1), 1, 0, 1, 1),
+    "1x1, blocks of pixels and pieces of channels": ((1, 300, 15, 14), (150, 300, 1, 1), 1, 0, 1, 1),
+    "1x1 stride, pieces of channels": ((2, 270, 9, 12), (20, 270, 1, 1), 2, 0, 1, 1),
     "1x1 stride, many channels": ((2, 40, 9, 12), (70, 40, 1, 1), 2, 0, 1, 1),
     "1x1 padding": ((1, 20, 5, 6), (9, 20, 1, 1), 1, 1, 1, 1),
     "1x1 groups": ((2, 96, 5, 6), (66, 48, 1, 1), 1, 0, 1, 2),

@@ -25,11 +25,12 @@ def draw(shape, dtype, seed=0):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_like_the_reference(shape, dtype, name):
-    x, y = draw(shape, dtype), draw(shape, dtype, 1)
+    x, y, z = draw(shape, dtype), draw(shape, dtype, 1), draw(shape, dtype, 2)
     with build(name), np.errstate(invalid="ignore"):
         for ours, theirs in (
             (cpu.relu_forward(x), reference.relu_forward(x)),
             (cpu.relu_backward(x, y), reference.relu_backward(x, y)),
+            (cpu.relu_backward(x, y, z), reference.relu_backward(x, y, z)),
             (cpu.add(x, y), reference.add(x, y)),
         ):
             assert ours.dtype == dtype
@@ -41,6 +42,7 @@ def test_reference_by_hand():
     np.testing.assert_array_equal(reference.relu_forward(x), [0, 0, 2, np.nan, 0, np.inf])
     gy = np.array([1.0, np.inf, 3.0, 4.0, np.nan, 6.0])
     np.testing.assert_array_equal(reference.relu_backward(gy, x), [0, 0, 3, 4, 0, 6])
+    np.testing.assert_array_equal(reference.relu_backward(gy, x, np.arange(6.0)), [0, 0, 5, 7, 0, 11])
     np.testing.assert_array_equal(reference.add(x[:3], gy[:3]), [0, np.inf, 5])
 
 
@@ -52,6 +54,8 @@ def test_memory_orders(order, other, kernels):
     with np.errstate(invalid="ignore"):
         np.testing.assert_array_equal(kernels.add(x, y), x + y)
     np.testing.assert_array_equal(kernels.relu_backward(x, y), np.where(y <= 0, 0, x))
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(kernels.relu_backward(x, y, x[::-1]), np.where(y <= 0, 0, x + x[::-1]))
     np.testing.assert_array_equal(kernels.relu_forward(x), np.where(x <= 0, 0, x))
     if order in ("channels-first", "channels-last"):
         assert kernels.relu_forward(x).strides == x.strides

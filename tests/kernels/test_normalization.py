@@ -73,8 +73,10 @@ def test_moments_cpu(view, dtype):
     expected_mean, expected_var = reference.moments(x)
     n = view[1] * view[3]  # both sums have n float64 roundings at most; then one to the dtype
     slack = 2 * n * EPS64 * abs(x.astype(np.float64)).mean((1, 3))
-    assert_close(mean, expected_mean, slack + eps(dtype) * abs(expected_mean), dtype)
-    assert_close(var, expected_var, (2 * n * EPS64 + eps(dtype)) * expected_var + slack**2, dtype)
+    # By columns: sums of eight differences from one of the numbers, in the dtype.
+    far = 0 if view[1] == 1 else abs(x - expected_mean[:, None, :, None]).max((1, 3))
+    assert_close(mean, expected_mean, slack + eps(dtype) * (abs(expected_mean) + far), dtype)
+    assert_close(var, expected_var, (2 * n * EPS64 + 3 * eps(dtype)) * (expected_var + far**2) + slack**2, dtype)
 
 
 @pytest.mark.parametrize("implementation", [reference, cpu])
@@ -95,13 +97,16 @@ def test_a_large_mean_does_not_drown_the_variance(view, ratio, dtype, implementa
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("far", [1e3, -1e7, np.inf, np.nan])
 def test_the_first_rows_may_be_unlike_the_others(far, dtype):
-    """Sums are of differences from the first row of a block: whatever it holds, nothing is lost and nothing else becomes NaN."""
+    """Sums are of differences from one of the rows of a block: whatever that holds, nothing is lost, and no more becomes NaN."""
     x = np.random.default_rng(0).standard_normal((1, 5000, 40, 1)).astype(dtype)
     x[0, :4, 7] = far
     mean, var = cpu.moments(x)
     x64 = x[..., 0].astype(np.longdouble)
     expected = x64.mean(1).astype(np.float64)
-    np.testing.assert_allclose(mean, expected, rtol=2 * eps(dtype), atol=1e-13 * (abs(far) if np.isfinite(far) else 1))
+    largest = abs(far) if np.isfinite(far) else 1
+    atol = np.where(np.arange(40) == 7, 1e-13 * largest + eps(dtype), 1e-13 + eps(dtype) / 2)
+    same = np.isclose(mean[0], expected[0], rtol=2 * eps(dtype), atol=atol, equal_nan=True)
+    assert same.all(), (mean[0][~same], expected[0][~same])
     with np.errstate(invalid="ignore"):
         expected = ((x64 - x64.mean(1)[:, None]) ** 2).mean(1).astype(np.float64)
     np.testing.assert_allclose(var, expected, rtol=2 * eps(dtype) + 1e-11)
@@ -230,11 +235,11 @@ def test_backward_cpu(view, dtype, affine, through_statistics):
     gx, gweight, gbias = cpu.normalize_backward(gy, x, mean, rstd, weight, through_statistics)
     expected = reference.normalize_backward(gy, x, mean, rstd, weight, through_statistics)
 
-    terms = view[0] * view[1] * view[3]  # float64 sums of at most that many terms
+    terms = view[0] * view[1] * view[3]  # float64 sums of at most that many terms, by columns of sums of eight in the dtype
     rstd64 = rstd.astype(np.float64)[:, None, :, None]
     xhat = abs(x.astype(np.float64) - mean[:, None, :, None]) * rstd64
     g = abs(gy.astype(np.float64)) * (1 if weight is None else weight)
-    sums = 2 * terms * EPS64
+    sums = 2 * terms * EPS64 + (3 * eps(dtype) if view[1] > 1 else 0)
     assert_close(gweight, expected[1], eps(dtype) * abs(expected[1]) + sums * (abs(gy) * xhat).sum((0, 1)), dtype)
     assert_close(gbias, expected[2], eps(dtype) * abs(expected[2]) + sums * abs(gy).sum((0, 1), dtype=np.float64), dtype)
     average, projection = g.mean((1, 3), keepdims=True), (g * xhat).mean((1, 3), keepdims=True)

@@ -25,6 +25,7 @@ from minigrad.kernels.cpu._vector import (
     load_three,
     load_where,
     load_wide,
+    narrow,
     select_larger,
     select_positive,
     store,
@@ -32,6 +33,7 @@ from minigrad.kernels.cpu._vector import (
     store_integers,
     total_of,
     transpose,
+    widen,
 )
 from tests.kernels.agreement import DTYPES, eps
 from tests.kernels.small import finish, follow, start
@@ -102,7 +104,13 @@ def _look_only(x, at, there, count, out, wide):
         store(wide, 0, load_wide(x, at, count))
 
 
-follow(_move, _compute, _turn, _count, _look, _look_only, module=_vector)
+@kernel
+def _round(like, x, out):
+    for _ in prange(1):
+        store(out, 0, widen(narrow(like, load(x, 0))))
+
+
+follow(_move, _compute, _turn, _count, _look, _look_only, _round, module=_vector)
 
 
 def moved(x, y, start, at, count, way):
@@ -264,6 +272,16 @@ def check_nan_and_infinity(dtype) -> None:
                 assert np.isnan(total) or not np.isnan(x).any()
             for actual, numbers in zip(rows, expected, strict=False):
                 np.testing.assert_array_equal(actual, numbers)
+
+
+def check_narrow(dtype) -> None:
+    """A float64 number becomes the nearest one of the dtype."""
+    size = _machine.lanes(np.float64)
+    values = np.array([1 + 2.0**-24, 1 + 3 * 2.0**-24, -0.1, 1e300, -1e-300, np.nan, -np.inf, 16777217.0] * 2)
+    for start in range(len(values) - size + 1):
+        x, out = values[start : start + size].copy(), np.zeros(size)
+        _round(np.zeros(1, dtype), x, out, work=1)
+        np.testing.assert_array_equal(out, x.astype(dtype).astype(np.float64))
 
 
 def check_select_positive(dtype) -> None:

@@ -138,9 +138,9 @@ class Calls:
     def __init__(self, monkeypatch):
         self.number, backward = 0, cpu.relu_backward
 
-        def counted(gy, y):
+        def counted(gy, y, other=None):
             self.number += 1
-            return backward(gy, y)
+            return backward(gy, y, other)
 
         monkeypatch.setattr(cpu, "relu_backward", counted)
 
@@ -347,3 +347,66 @@ def test_several_threads_ask_at_once():
 def test_add_to_something_else_is_refused():
     with pytest.raises(TypeError):
         mg.ops.add_(3.0, image()[1])
+
+
+# ---- sums of gradients -------------------------------------------------------------------------------------------------
+
+
+def fork(prepare=ignore, uses=2, inplace=False):
+    """A rectified image that several convolutions see; the gradients of the image before and of what ``prepare`` asks for."""
+    leaf, x = image()
+    y = F.relu(x, inplace=inplace)
+    prepare(y)
+    kernels = [mg.tensor(np.random.default_rng(k).standard_normal((8, 16, 1, 1)), dtype=mg.float32) for k in range(uses)]
+    total = sum((F.conv2d(y, w) ** 2).sum() for w in kernels)
+    total.backward()
+    return leaf.grad.data, y
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("uses", [2, 3])
+def test_a_rectifier_adds_the_gradients_of_two_users(uses, inplace, monkeypatch):
+    plain, _ = fork(lambda y: y.register_hook(lambda g: None), uses, inplace)
+    sums, add = [], cpu.add
+    monkeypatch.setattr(cpu, "add", lambda x, y, **kwargs: sums.append(x.ndim) or add(x, y, **kwargs))
+    grad, _ = fork(ignore, uses, inplace)
+    assert sums.count(4) == {2: 0, 3: 2}[uses]  # of three gradients the first sum is made after all
+    np.testing.assert_array_equal(grad, plain)
+
+
+def test_whoever_asks_sees_the_sum_of_two_gradients():
+    plain, _ = fork()
+    seen = []
+    for prepare in (lambda y: y.register_hook(lambda g: seen.append(g.data.copy())), lambda y: y.retain_grad()):
+        grad, y = fork(prepare)
+        np.testing.assert_array_equal(grad, plain)
+    np.testing.assert_array_equal(seen[0], y.grad.data)
+    np.testing.assert_array_equal(np.where(y.data > 0, y.grad.data, 0), plain)
+    with mg.autograd.detect_anomaly():
+        np.testing.assert_array_equal(fork()[0], plain)
+
+
+def test_a_target_gets_the_sum_of_two_gradients():
+    _, x = image()
+    y = F.relu(x)
+    gradient = mg.autograd.grad((y * 2).sum() + (y * 3).sum(), y)[0]
+    np.testing.assert_array_equal(gradient.data, np.full(y.shape, 5, np.float32))
+
+
+def test_a_normalization_gets_the_sum_of_two_gradients_from_its_rectifier():
+    def run(look):
+        leaf, x = image()
+        y, weight, bias = batch_norm(x)
+        z = F.relu(look(y))
+        ((z * z).sum() + (z * 3).sum()).backward()
+        return [t.grad.data for t in (leaf, weight, bias)]
+
+    for mine, theirs in zip(run(ignore), run(touch), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_rectifier_without_gradient_marks_no_other_node():
+    x = image()[1] * 1
+    with mg.no_grad():
+        F.relu(x, inplace=True)
+    assert not x.origin[0].takes_sums
