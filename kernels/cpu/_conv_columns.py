@@ -98,8 +98,8 @@ def _gradient_sizes(n, groups, o, c_group, dtype, s: Sweep, threads):
     block = -(-block // -(-block // most))  # blocks of nearly the same size
     workers = min(ranges * parts * slices, threads)
     sizes = pixels, block, ranges, parts, slices, piece, step, groups, o_group, c_group
-    dozens = -(-(-(-o_group // parts)) // ROWS)
-    turned = dozens * (block * ROWS + _machine.lanes(dtype)) if step * c_group >= TURN else 0
+    most = -(-o_group // parts)  # outputs of a part
+    turned = -(-most // ROWS) * (block * ROWS + _machine.lanes(dtype)) if step * c_group >= TURN else 0
     return (
         ((workers, block * row), (workers, turned)),
         sizes,

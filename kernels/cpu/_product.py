@@ -89,6 +89,17 @@ def _pack_part(values, at, taps, panel, width, count, start, stop, inputs, outpu
                 for o in range(0, width, size):
                     store(panel, (t * inputs + c) * width + o, load_first(values, at + o + taps[t] + c * input_step, count - o))
         return
+    direction = taps[taps.size - 1] - taps[0]
+    if taps.size > 1 and abs(direction) == taps.size - 1:  # taps in their order or against it: rows of them become columns
+        first, row = (taps[0], inputs * width) if direction > 0 else (taps[taps.size - 1], -inputs * width)
+        for c in range(start, stop):
+            into = (c if direction > 0 else (taps.size - 1) * inputs + c) * width
+            for o in range(0, width, size):
+                seen = at + o * output_step + first + c * input_step
+                for t in range(0, taps.size, size):
+                    some = min(size, taps.size - t)
+                    transpose(values, seen + t, output_step, count - o, panel, into + t * row + o, row, some)
+        return
     along, row = np.uintp(input_step), np.uintp(width)
     for o in range(count):
         for t in range(taps.size):

@@ -278,8 +278,8 @@ def check_narrow(dtype) -> None:
     """A float64 number becomes the nearest one of the dtype."""
     size = _machine.lanes(np.float64)
     values = np.array([1 + 2.0**-24, 1 + 3 * 2.0**-24, -0.1, 1e300, -1e-300, np.nan, -np.inf, 16777217.0] * 2)
-    for start in range(len(values) - size + 1):
-        x, out = values[start : start + size].copy(), np.zeros(size)
+    for first in range(len(values) - size + 1):
+        x, out = values[first : first + size].copy(), np.zeros(size)
         _round(np.zeros(1, dtype), x, out, work=1)
         np.testing.assert_array_equal(out, x.astype(dtype).astype(np.float64))
 
