@@ -24,7 +24,7 @@ import numpy as np
 __all__ = ["BufferStats", "buffer_stats", "empty", "empty_cache", "is_alone", "zeros"]
 
 LINE = 64  # bytes of a cache line
-SMALLEST = 16 * 1024  # bytes from which on memory is kept
+SMALLEST = 32 * 1024  # bytes from which on memory is kept
 SHARED = 2**20  # bytes from which on memory is also used for arrays that are smaller, ...
 WASTE = 1.3  # ... up to such a factor
 MOST = 4  # times as much free memory as was ever in use at once is kept, and ...
@@ -174,7 +174,7 @@ class BufferStats:
 
 
 def buffer_stats() -> BufferStats:
-    """How much memory the arrays of at least 16 KiB that kernels made hold, and how much waits to be used again."""
+    """How much memory the arrays of at least 32 KiB that kernels made hold, and how much waits to be used again."""
     kept = list(_kept)
     used = sum(memory.size for memory in kept if memory.is_lent())
     return BufferStats(used, sum(memory.size for memory in kept) - used)
