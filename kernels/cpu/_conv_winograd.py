@@ -22,7 +22,7 @@ from ._compiler import device_function, kernel, prange
 from ._product import ROWS, Filters, multiply, panel_width
 from ._sweep import Sweep
 from ._threads import get_num_threads
-from ._vector import fill, lanes, load, load_first, store, store_first
+from ._vector import fill, lanes, load, load_first, prefetch, store, store_first
 from ._winograd_gradient import weight_gradient
 from ._winograd_tiles import RUN, input_tile, run_of_pixels, store_six
 from ._winograd_transforms import output_line, weight_line
@@ -212,6 +212,10 @@ def _finish_block(products, bias, y, scratch, index, panel, sizes, s):
         tile = index * block + t
         image, p, q = tile // (high * wide), tile // wide % high, tile % wide
         rows, columns = min(4, s[4] - 4 * p), min(4, s[5] - 4 * q)
+        for pixel in range(16):  # of the tile after the next one, if it lies beside it
+            after = ((image * s[4] + 4 * p + pixel // 4) * s[5] + 4 * q + 8 + pixel % 4) * outputs + panel * width
+            for o in range(0, valid, lanes(y)):
+                prefetch(y, after + o)
         for o in range(0, valid, lanes(y)):
             number, channel = min(lanes(y), valid - o), panel * width + o
             added = load_first(bias, channel, number) if bias.size else fill(y, 0.0)

@@ -38,6 +38,7 @@ __all__ = [
     "load_where",
     "load_wide",
     "narrow",
+    "prefetch",
     "select_larger",
     "select_positive",
     "store",
@@ -295,6 +296,17 @@ def narrow(typing, like, x):
 def load_wide(x, at, count):
     """The float64 vector of x[at : at + count] and zeros."""
     return widen(load_narrow(x, at, count))
+
+
+@vector_intrinsic(lambda x, at: None)
+def prefetch(typing, x, at):
+    """Ask for the cache line of x[at], which will be written to."""
+
+    def generate(context, builder, sig, args):
+        emit_prefetch(builder, pointer(context, builder, x, *args), to_write=True)
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp), generate
 
 
 def _load_where(x, at, count, numbers, number):

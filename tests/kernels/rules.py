@@ -22,7 +22,7 @@ GENERATORS = {"intrinsic", "overload", "overload_method", "overload_attribute", 
 # The functions with generated code: which parameters say where one writes, an array and a place in it; None if it writes nothing.
 INTRINSICS = {
     **dict.fromkeys(("lanes", "load", "load_first", "load_if", "load_three", "load_where")),
-    **dict.fromkeys(("load_narrow", "narrow", "widen")),
+    **dict.fromkeys(("load_narrow", "narrow", "prefetch", "widen")),
     **dict.fromkeys(("fill", "fma", "select_larger", "select_positive", "total_of")),
     **dict.fromkeys(("store", "store_first", "store_integers"), ("x", "at")),
     **{"transpose": ("target", "to"), "tile": ("c", "c_at")},

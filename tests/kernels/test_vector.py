@@ -26,6 +26,7 @@ from minigrad.kernels.cpu._vector import (
     load_where,
     load_wide,
     narrow,
+    prefetch,
     select_larger,
     select_positive,
     store,
@@ -110,7 +111,13 @@ def _round(like, x, out):
         store(out, 0, widen(narrow(like, load(x, 0))))
 
 
-follow(_move, _compute, _turn, _count, _look, _look_only, _round, module=_vector)
+@kernel
+def _ask(x, at):
+    for _ in prange(1):
+        prefetch(x, at)
+
+
+follow(_move, _compute, _turn, _count, _look, _look_only, _round, _ask, module=_vector)
 
 
 def moved(x, y, start, at, count, way):
@@ -282,6 +289,14 @@ def check_narrow(dtype) -> None:
         x, out = values[first : first + size].copy(), np.zeros(size)
         _round(np.zeros(1, dtype), x, out, work=1)
         np.testing.assert_array_equal(out, x.astype(dtype).astype(np.float64))
+
+
+def check_prefetch(dtype) -> None:
+    """Nothing is changed, and an address that is nobody's does no harm."""
+    x = np.arange(100).astype(dtype)
+    for at in (0, 99, 10**6, -(10**6), 2**55):
+        _ask(x, at, work=1)
+    np.testing.assert_array_equal(x, np.arange(100))
 
 
 def check_select_positive(dtype) -> None:
