@@ -70,7 +70,7 @@ def weight_gradient(gy: np.ndarray, x: np.ndarray, groups: int, s: Sweep) -> np.
     """gw (O, C/G, th, tw) from gy (N, oh, ow, O) and the x (N, H, W, C) that the sweep was over.
 
     A task sums over a range of pixels for some outputs and some taps of the window; then the ranges are added in their order.
-    The numbers of ranges and tasks depend on the sizes only.
+    The number of ranges depends on the sizes only.
     """
     o, c_group, taps = gy.shape[3], x.shape[3] // groups, s.th * s.tw
     scratch, sizes, width, numbers, work = _gradient_sizes(gy.shape[0], groups, o, c_group, x.dtype, s, get_num_threads())

@@ -32,7 +32,7 @@ from ._vector import (
 
 __all__ = ["backward", "forward", "moments"]
 
-BLOCK = 32768  # elements of a block, about: a block is read twice and should stay in the second-level cache
+BLOCK = 32768  # elements of a block, about
 WIDTH = 128  # columns from which on a loop over columns is efficient
 
 

@@ -2,7 +2,7 @@
 
 A view x (M, A, B, L) is walked so that the inner loop is long and contiguous: by columns (``_norm_columns.py``) where A is
 not 1, that is for batch, instance and group normalization, and by rows (``_norm_rows.py``) where A = 1, for layer normalization.
-Sums are float64. A task is a block whose size depends on the shape of x alone, and the results of blocks are combined in a
+Sums are float64, by columns of sums of eight numbers in their own dtype. A task is a block whose size depends on the shape of x alone, and the results of blocks are combined in a
 fixed order: the bits of a result do not depend on the number of threads.
 """
 
@@ -27,7 +27,7 @@ __all__ = [
 
 
 def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """See reference. Each block is read twice, for its mean and for the squared deviations from that; then they are combined."""
+    """See reference. Means and squared deviations of blocks, which are then combined."""
     m, _, b, _ = x.shape
     if not x.size:
         return np.full((m, b), np.nan, x.dtype), np.full((m, b), np.nan, x.dtype)
