@@ -2,8 +2,8 @@
 
 A view x (M, A, B, L) is walked so that the inner loop is long and contiguous: by columns (``_norm_columns.py``) where A is
 not 1, that is for batch, instance and group normalization, and by rows (``_norm_rows.py``) where A = 1, for layer normalization.
-Sums are float64, by columns of sums of eight numbers in their own dtype. A task is a block whose size depends on the shape of x alone, and the results of blocks are combined in a
-fixed order: the bits of a result do not depend on the number of threads.
+Sums are float64, by columns of sums of eight numbers in their own dtype. A task is a block whose size depends on the shape of x
+alone, and the results of blocks are combined in a fixed order: the bits of a result do not depend on the number of threads.
 """
 
 from __future__ import annotations
