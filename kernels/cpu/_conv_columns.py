@@ -98,15 +98,10 @@ def _gradient_sizes(n, groups, o, c_group, dtype, s: Sweep, threads):
     block = -(-block // -(-block // most))  # blocks of nearly the same size
     workers = min(ranges * parts * slices, threads)
     sizes = pixels, block, ranges, parts, slices, piece, step, groups, o_group, c_group
-    most = -(-o_group // parts)  # outputs of a part
-    turned = -(-most // ROWS) * (block * ROWS + _machine.lanes(dtype)) if step * c_group >= TURN else 0
-    return (
-        ((workers, block * row), (workers, turned)),
-        sizes,
-        panel_width(step * c_group, dtype),
-        tuple(s),
-        pixels * o * c_group * taps // 8,
-    )
+    outputs = -(-o_group // parts)  # of a part
+    turned = -(-outputs // ROWS) * (block * ROWS + _machine.lanes(dtype)) if step * c_group >= TURN else 0
+    scratch, work = ((workers, block * row), (workers, turned)), pixels * o * c_group * taps // 8
+    return scratch, sizes, panel_width(step * c_group, dtype), tuple(s), work
 
 
 def _parts_of(tasks: int, threads: int, least: int, most: int) -> int:
@@ -288,13 +283,8 @@ def fill_columns(x, columns, row, first, count, channel, c_group, channels, tap,
                     line, at = p * sy + y0 + i * dy, into + i * tw * c_group
                     seen = max(0, tw - before - after) if 0 <= line < h else 0
                     clear(columns, at, before * c_group)
-                    copy(
-                        x,
-                        ((image * h + line) * w + left + before) * channels + channel,
-                        columns,
-                        at + before * c_group,
-                        seen * c_group,
-                    )
+                    inside = ((image * h + line) * w + left + before) * channels + channel
+                    copy(x, inside, columns, at + before * c_group, seen * c_group)
                     clear(columns, at + (before + seen) * c_group, (tw - before - seen) * c_group)
             elif not in_one_piece:
                 i, j = tap // tw, tap % tw
