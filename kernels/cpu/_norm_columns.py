@@ -100,6 +100,11 @@ def _moments_of(x, at, rows, width, sums, places):
         _add_eight(x, at + r * width, width, sums, mean, square, pivot)
     for r in range(whole, rows):
         _add_one(x, at + r * width, width, sums, mean, square, pivot)
+    if not _is_finite(sums, square, width):  # a square may be beyond float32: once more, each number by itself
+        clear(sums, mean, width)
+        clear(sums, square, width)
+        for r in range(rows):
+            _add_one(x, at + r * width, width, sums, mean, square, pivot)
     scale = 1.0 / rows
     for c in range(width):
         total = sums[mean + c]
@@ -112,6 +117,14 @@ def _moments_of(x, at, rows, width, sums, places):
 def _median(a, b, c):
     low, high = (a, b) if a < b else (b, a)
     return low if c < low else high if c > high else c
+
+
+@device_function(reassociate=False)
+def _is_finite(sums, at, width):
+    total = 0.0
+    for c in range(width):
+        total += sums[at + c]
+    return total - total == 0
 
 
 @device_function(reassociate=False, inline=True)
@@ -280,6 +293,11 @@ def _sums_of(gy, x, at, rows, width, table, rectify, sums, gbias, gweight):
         _sum_eight(gy, x, at + r * width, width, table, rectify, sums, gbias, gweight)
     for r in range(whole, rows):
         _sum_one(gy, x, at + r * width, width, table, rectify, sums, gbias, gweight)
+    if not (_is_finite(sums, gbias, width) and _is_finite(sums, gweight, width)):  # as in _moments_of
+        clear(sums, gbias, width)
+        clear(sums, gweight, width)
+        for r in range(rows):
+            _sum_one(gy, x, at + r * width, width, table, rectify, sums, gbias, gweight)
 
 
 @device_function(reassociate=False)

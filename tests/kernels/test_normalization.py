@@ -94,6 +94,22 @@ def test_a_large_mean_does_not_drown_the_variance(view, ratio, dtype, implementa
     assert_close(var, expected, (eps(dtype) + 1e-12) * expected)
 
 
+@pytest.mark.parametrize("implementation", [reference, cpu])
+def test_squares_and_products_beyond_float32(implementation):
+    """Only the results must be in its range."""
+    gy, x = np.random.default_rng(0).standard_normal((2, 1, 4003, 5, 1)).astype(np.float32)
+    x[0, [100, 4002], 2, 0] = 3e20, -2e20
+    gy[0, [7, 4001], 3, 0], x[0, [7, 4001], 3, 0] = (1e20, 1e21), (1e20, -1e19)
+    x64, g64 = x[..., 0].astype(np.float64), gy[..., 0].astype(np.float64)
+    mean, var = implementation.moments(x)
+    np.testing.assert_allclose(mean[:, 2:4], x64.mean(1)[:, 2:4], rtol=1e-6)
+    np.testing.assert_allclose(var, x64.var(1), rtol=1e-6)
+    mean, rstd = np.zeros((1, 5), np.float32), np.full((1, 5), 1e-10, np.float32)
+    _, gweight, gbias = implementation.normalize_backward(gy, x, mean, rstd, None, False)
+    np.testing.assert_allclose(gweight[3, 0], (g64 * x64).sum(1)[0, 3] * rstd[0, 3], rtol=1e-6)
+    np.testing.assert_allclose(gbias[3, 0], g64.sum(1)[0, 3], rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("far", [1e3, -1e7, np.inf, np.nan])
 def test_the_first_rows_may_be_unlike_the_others(far, dtype):
