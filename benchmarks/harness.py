@@ -16,12 +16,16 @@ from pathlib import Path
 
 __all__ = [
     "RESULTS",
+    "aligned",
     "alternate",
+    "cell",
+    "digits",
     "environment",
     "load_torch",
     "options",
     "ratio",
     "report",
+    "seconds_per_call",
     "select",
     "set_threads",
     "table",
@@ -35,28 +39,33 @@ THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREAD
 # ---- timing ------------------------------------------------------------------------------------------------------------
 
 
-def alternate(contenders: dict[str, Callable[[], object]], rounds: int, seconds: float = 0.3) -> dict[str, list[float]]:
+def alternate(
+    contenders: dict[str, Callable[[], object]],
+    rounds: int,
+    seconds: float = 0.3,
+    clock: Callable[[Callable[[], object], int], float] | None = None,
+) -> dict[str, list[float]]:
     """Seconds per call of each contender, one figure a round.
 
     In each round every contender runs in turn for about ``seconds`` (at least once), so that a slow spell of the machine hits
-    all of them. The garbage collector stands still while one runs.
+    all of them. ``clock(call, count)``: seconds per call of ``count`` calls, by default ``seconds_per_call``.
     """
+    clock = clock or seconds_per_call
     repeats = {}
     for name, call in contenders.items():
         call()  # compiles, allocates, fills caches
-        start = time.perf_counter()
-        call()
-        repeats[name] = max(1, round(seconds / max(time.perf_counter() - start, 1e-7)))
+        repeats[name] = max(1, round(seconds / max(clock(call, 1), 1e-7)))
     figures: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)
     for round_ in range(rounds):
-        turn = round_ % len(names)
+        turn = round_ % max(len(names), 1)
         for name in names[turn:] + names[:turn]:
-            figures[name].append(_seconds_per_call(contenders[name], repeats[name]))
+            figures[name].append(clock(contenders[name], repeats[name]))
     return figures
 
 
-def _seconds_per_call(call: Callable[[], object], count: int) -> float:
+def seconds_per_call(call: Callable[[], object], count: int) -> float:
+    """Seconds per call of ``count`` calls by the clock of the processor. The garbage collector stands still meanwhile."""
     gc.collect()
     gc.disable()
     try:
@@ -165,23 +174,29 @@ def table(rows: list[dict], unit: str = "ms", scale: float = 1e3) -> str:
     header = ["", *(f"{name} {unit}" for name in contenders), "ratio"]
     lines = [header]
     for row in rows:
-        cells = [_cell(row["figures"].get(name), scale) for name in contenders]
+        cells = [cell(row["figures"].get(name), scale) for name in contenders]
         found = row.get("ratio")
         lines.append([row["name"], *cells, "-" if found is None else f"{found:.2f}"])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return aligned(lines)
 
 
-def _cell(figures: list[float] | None, scale: float) -> str:
+def aligned(lines: list[list[str]]) -> str:
+    """Lines of cells as text, with cells of one column below each other."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def cell(figures: list[float] | None, scale: float) -> str:
+    """The median of figures, times ``scale``, with the spread."""
     if not figures:
         return "-"
     values = sorted(scale * value for value in figures)
     if len(values) == 1:
-        return _digits(values[0])
-    return f"{_digits(statistics.median(values))} ({_digits(values[0])}-{_digits(values[-1])})"
+        return digits(values[0])
+    return f"{digits(statistics.median(values))} ({digits(values[0])}-{digits(values[-1])})"
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
     """Three significant digits at least, and no more than three decimals."""
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"
 

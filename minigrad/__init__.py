@@ -13,7 +13,7 @@ import sys as _sys
 
 import numpy as _np
 
-from minigrad import _outside, autograd, cuda, random, testing
+from minigrad import _cuda_amp, _outside, amp, autograd, cuda, random, testing
 from minigrad import function as _function
 from minigrad import gradients as _gradients
 from minigrad._names import missing as _missing
@@ -50,7 +50,7 @@ from minigrad.creation import (
     zeros,
     zeros_like,
 )
-from minigrad.device import Device, device
+from minigrad.device import Device, device, finfo
 from minigrad.gradcheck import GradcheckError, gradcheck
 from minigrad.gradients import grad
 from minigrad.ops import (
@@ -180,6 +180,17 @@ from minigrad.ops import (
     zero_,
 )
 from minigrad.ops import methods as _methods  # noqa: F401 - gives Tensor its operators and methods
+from minigrad.precision import (
+    autocast,
+    clear_autocast_cache,
+    get_autocast_dtype,
+    is_autocast_available,
+    is_autocast_cache_enabled,
+    is_autocast_enabled,
+    set_autocast_cache_enabled,
+    set_autocast_dtype,
+    set_autocast_enabled,
+)
 from minigrad.random import Generator, get_rng_state, initial_seed, manual_seed, set_rng_state
 from minigrad.tensor import Tensor
 from minigrad.testing import allclose, equal
@@ -196,7 +207,7 @@ int32 = int = _np.dtype(_np.int32)
 int64 = long = _np.dtype(_np.int64)
 bool = _np.dtype(_np.bool_)
 dtype = _np.dtype
-finfo, iinfo = _np.finfo, _np.iinfo
+iinfo = _np.iinfo
 inf, nan, pi = _np.inf, _np.nan, _np.pi
 
 Size = tuple
@@ -210,6 +221,8 @@ _outside.announce()
 autograd.backward, autograd.grad, autograd.gradcheck = _gradients.backward, grad, gradcheck
 autograd.Function, autograd.function = _function.Function, _function
 _sys.modules["minigrad.autograd.function"] = _function  # for "from torch.autograd.function import Function"
+cuda.amp = _sys.modules["minigrad.cuda.amp"] = _cuda_amp  # for "from torch.cuda.amp import autocast, GradScaler"
+GradScaler, OutOfMemoryError = amp.GradScaler, cuda.OutOfMemoryError
 
 
 # ---- small functions ---------------------------------------------------------------------------------------------------
@@ -276,6 +289,8 @@ _ELSEWHERE = {"load": "minigrad.weights", "save": "minigrad.weights", "summary":
 def __getattr__(name: str):
     if name in _outside.OUTSIDE:
         raise AttributeError(f"minigrad has no attribute {name!r}: {_outside.OUTSIDE[name]}", name=name)
+    if name == "bfloat16":  # which needs a package that not everybody has
+        return _importlib.import_module("minigrad.device").bfloat16()
     if name in _PACKAGES:
         return _importlib.import_module(f"minigrad.{name}")
     if name in _ELSEWHERE:
@@ -290,7 +305,7 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *_PACKAGES, *_ELSEWHERE, "__version__"})
+    return sorted({*__all__, *_PACKAGES, *_ELSEWHERE, "__version__", "bfloat16"})
 
 
 __all__ = [
@@ -300,10 +315,12 @@ __all__ = [
     "DoubleTensor",
     "FloatTensor",
     "Generator",
+    "GradScaler",
     "GradcheckError",
     "HalfTensor",
     "IntTensor",
     "LongTensor",
+    "OutOfMemoryError",
     "Size",
     "Tensor",
     "abs",
@@ -313,12 +330,14 @@ __all__ = [
     "allclose",
     "amax",
     "amin",
+    "amp",
     "any",
     "arange",
     "argmax",
     "argmin",
     "argsort",
     "as_tensor",
+    "autocast",
     "autograd",
     "bernoulli",
     "binary_cross_entropy_with_logits",
@@ -331,6 +350,7 @@ __all__ = [
     "chunk",
     "clamp",
     "clamp_",
+    "clear_autocast_cache",
     "clip",
     "clone",
     "concat",
@@ -375,6 +395,7 @@ __all__ = [
     "full_like",
     "gather",
     "ge",
+    "get_autocast_dtype",
     "get_num_threads",
     "get_rng_state",
     "grad",
@@ -393,6 +414,9 @@ __all__ = [
     "int32",
     "int64",
     "int8",
+    "is_autocast_available",
+    "is_autocast_cache_enabled",
+    "is_autocast_enabled",
     "is_floating_point",
     "is_grad_enabled",
     "is_tensor",
@@ -469,6 +493,9 @@ __all__ = [
     "scatter",
     "scatter_add",
     "selu",
+    "set_autocast_cache_enabled",
+    "set_autocast_dtype",
+    "set_autocast_enabled",
     "set_grad_enabled",
     "set_num_threads",
     "set_rng_state",

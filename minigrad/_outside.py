@@ -8,15 +8,13 @@ __all__ = ["OUTSIDE", "announce"]
 
 # name in torch -> what to do instead
 OUTSIDE = {
-    "amp": "minigrad computes in float32 or float64",
-    "ao": "minigrad computes in float32 or float64",
-    "autocast": "minigrad computes in float32 or float64",
+    "ao": "minigrad computes in floating point; for 16 bits see minigrad.autocast",
     "backends": "minigrad's results never depend on the threads or the memory order, so there is nothing to set",
     "compile": "minigrad's kernels are compiled already: use the function or module itself",
     "distributed": "minigrad runs on one device",
     "multiprocessing": "minigrad.data.DataLoader needs none",
     "onnx": "minigrad does not export networks",
-    "quantization": "minigrad computes in float32 or float64",
+    "quantization": "minigrad computes in floating point; for 16 bits see minigrad.autocast",
     "sparse": "minigrad's tensors are dense",
     # packages inside packages, for import statements; their own packages explain the attributes
     "nn.modules": "all layers are in minigrad.nn itself: nn.Conv2d instead of nn.modules.conv.Conv2d",

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from minigrad.device import array_module
+from minigrad.device import array_module, is_floating
 from minigrad.kernels import for_array
 from minigrad.modes import (
     detect_anomaly,
@@ -267,13 +267,15 @@ class _Walk:
             return [leaf.get(id(t)) if t.origin is None else self.wanted[t.origin] for t in self.targets]
         for tensor in (*(entry[2] for entry in self.leaves.values()), *(tensor for tensor, _ in self.retained)):
             _check_grad(tensor)
+        ready = []  # all memory is taken before the first .grad changes
         for entry in self.leaves.values():
             gradient, entry[0] = entry[0], None
             # A gradient that nothing else refers to (this variable and the argument of getrefcount are two) needs no copy.
             free = sys.getrefcount(gradient) <= 2 and _is_alone(gradient)
-            entry[2].accumulate_grad(gradient, free)
-        for tensor, gradient in self.retained:
-            tensor.accumulate_grad(gradient, False)
+            ready.append((entry[2], entry[2].own_gradient(gradient, free)))
+        ready += [(tensor, tensor.own_gradient(gradient, False)) for tensor, gradient in self.retained]
+        for tensor, gradient in ready:
+            tensor.accumulate_grad(gradient)
         return None
 
 
@@ -355,7 +357,7 @@ def describe_origin() -> str:
 def _faults(x) -> str:
     """ "3 NaN and 1 Inf of 64 values", or an empty string for a clean (or not floating) array."""
     xp = array_module(x)
-    if x.dtype.kind != "f" or bool(xp.isfinite(x).all()):
+    if not is_floating(x.dtype) or bool(xp.isfinite(x).all()):
         return ""
     nans, infs = int(xp.isnan(x).sum()), int(xp.isinf(x).sum())
     return " and ".join(f"{n} {what}" for n, what in ((nans, "NaN"), (infs, "Inf")) if n) + f" of {x.size} values"

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from minigrad import random
-from minigrad.device import Device, array_module, device_of, module_for, move
+from minigrad.device import Device, array_module, bfloat16, device_of, is_floating, module_for, move, new_array
+from minigrad.modes import use_16_bits
 from minigrad.tensor import Tensor
 
 __all__ = [
@@ -55,14 +56,16 @@ __all__ = [
 def check_dtype(dtype) -> np.dtype:
     """``dtype`` (``mg.float32``, "float32", float, ...) as a dtype that tensors may have; TypeError for any other.
 
-    Tensors hold booleans, integers of 8 to 64 bits, or floating-point numbers of 16, 32 or 64 bits.
+    Tensors hold booleans, integers of 8 to 64 bits, or floating-point numbers of 16 (float16, bfloat16), 32 or 64 bits.
     """
     try:
-        result = np.dtype(dtype)
+        result = bfloat16() if isinstance(dtype, str) and dtype == "bfloat16" else np.dtype(dtype)
     except TypeError:
         raise TypeError(f"dtype must be a dtype such as mg.float32, got {dtype!r}") from None
-    if result.kind not in "fiub" or result.itemsize > 8 or dtype is None:
+    if (result.kind not in "fiub" and not is_floating(result)) or result.itemsize > 8 or dtype is None:
         raise TypeError(f"tensors hold booleans, integers or real numbers of up to 64 bits, not {dtype!r}")
+    if result.itemsize == 2 and result.kind not in "iu":
+        use_16_bits()
     return result if result.isnative else result.newbyteorder("=")  # which is another object than NumPy's own dtype
 
 
@@ -129,9 +132,10 @@ def _values(data, copy: bool, narrow: bool = True):
     if isinstance(data, (np.ndarray, np.generic)) or hasattr(data, "__array__"):
         array = np.asarray(data)
         array = array.copy(order="K") if copy else array
-        if array.dtype.kind in "fiub" and array.dtype.itemsize <= 8:
-            return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-        raise TypeError(f"tensors hold booleans, integers or real numbers of up to 64 bits, not dtype {array.dtype}")
+        if array.dtype.kind not in "fiubV":
+            raise TypeError(f"tensors hold booleans, integers or real numbers of up to 64 bits, not dtype {array.dtype}")
+        dtype = check_dtype(array.dtype)
+        return array if array.dtype.isnative else array.astype(dtype)
     return _from_lists(data, narrow)
 
 
@@ -187,8 +191,7 @@ def from_dlpack(x) -> Tensor:
 
 def _filled(name: str, description: str) -> Callable[..., Tensor]:
     def function(*shape, size=None, dtype=np.float32, device: str | Device | None = None, requires_grad=False) -> Tensor:
-        array = getattr(module_for(device or "cpu"), name)(_size(shape, size), check_dtype(dtype))
-        return Tensor(array, requires_grad)
+        return Tensor(new_array(device or "cpu", name, _size(shape, size), check_dtype(dtype)), requires_grad)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"{description} Its shape: integers or one tuple, ``{name}(2, 3)`` or ``{name}((2, 3))``."
@@ -208,8 +211,8 @@ def full(
     if value.ndim:
         raise TypeError(f"fill_value must be a number, got shape {value.shape}")
     size = _size(size if isinstance(size, (tuple, list)) else (size,))
-    array = module_for(device or "cpu").full(size, value.item(), value.dtype if dtype is None else check_dtype(dtype))
-    return Tensor(array, requires_grad)
+    dtype = value.dtype if dtype is None else check_dtype(dtype)
+    return Tensor(new_array(device or "cpu", "full", size, value.item(), dtype), requires_grad)
 
 
 def full_like(x: Tensor, fill_value: float, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
@@ -297,7 +300,7 @@ def eye(n: int, m: int | None = None, dtype=np.float32, device=None, requires_gr
 
 def _floating(dtype) -> np.dtype:
     dtype = check_dtype(dtype)
-    if dtype.kind != "f":
+    if not is_floating(dtype):
         raise TypeError(f"dtype must be a floating dtype, got {dtype}")
     return dtype
 
@@ -366,7 +369,7 @@ def randperm(n: int, generator=None, dtype=np.int64, device=None) -> Tensor:
 
 def bernoulli(p: Tensor, generator=None) -> Tensor:
     """1 with probability ``p`` (a tensor of numbers from 0 to 1), else 0; of p's shape and dtype, without gradient."""
-    if not isinstance(p, Tensor) or p.dtype.kind != "f" or not bool(((p.data >= 0) & (p.data <= 1)).all()):
+    if not isinstance(p, Tensor) or not is_floating(p.dtype) or not bool(((p.data >= 0) & (p.data <= 1)).all()):
         raise ValueError("p must be a tensor of probabilities between 0 and 1")
     drawn = move(_draw("random", p.shape, np.float64, generator), device_of(p.data))
     return Tensor((drawn < p.data).astype(p.dtype))

@@ -1,11 +1,12 @@
-"""Switches of a thread: whether ops are recorded, and whether they look for NaN and infinities."""
+"""Switches of a thread: whether ops are recorded, look for NaN and infinities, and in which precision they compute."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 __all__ = [
     "detect_anomaly",
@@ -15,19 +16,51 @@ __all__ = [
     "set_detect_anomaly",
     "set_grad_enabled",
     "state",
+    "update_plain",
+    "use_16_bits",
+    "use_cards",
 ]
 
 
 class _State(threading.local):
     grad_enabled = True
     anomaly = False
-    observer = None  # called in the place of every op, see ops/_base.py; None: ops run directly
+    capture = None  # the CUDA graph that is being made of this thread's launches, see capture.py
+    plain = True  # ops run directly: nobody observes, no autocast, and the program has met neither of the next two
+    sixteen_bits = False  # the program has met 16-bit numbers
+    cards = False  # it has met arrays on a graphics card
+    observer = None  # called in the place of every op, see ops/_base.py
+    autocast: Mapping = MappingProxyType({})  # device type -> dtype, where autocast is on; see precision.py
+    autocast_dtypes: Mapping = MappingProxyType({})  # device type -> dtype that was chosen in the place of the default
+    autocast_depth = 0  # autocast blocks around the running code
+    autocast_caches = True  # whether parameters that were cast are kept for their next use
 
     def __init__(self):
         self.modules = []  # the modules whose forward is running, outermost first
+        self.autocast_cache = {}  # what is kept: see ops/_precision.py
 
 
 state = _State()
+
+
+def update_plain() -> None:
+    """Work out ``state.plain``, after the thread's observer or autocast was changed."""
+    if state.observer is None and not state.autocast:
+        state.__dict__.pop("plain", None)  # the attribute of the class, which all threads share, decides
+    else:
+        state.plain = False
+
+
+def use_16_bits() -> None:
+    """From now on ops look whether they are given 16-bit numbers, in all threads."""
+    if not _State.sixteen_bits:  # what is known of a class is lost when one of its attributes is set, and looked up anew
+        _State.sixteen_bits, _State.plain = True, False
+
+
+def use_cards() -> None:
+    """From now on ops look how the arrays that they are given lie in the memory of a graphics card, in all threads."""
+    if not _State.cards:
+        _State.cards, _State.plain = True, False
 
 
 class _Switch:

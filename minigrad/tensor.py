@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from minigrad import autograd
-from minigrad.device import Device, array_module, device_of, to_numpy
+from minigrad.device import Device, array_module, device_of, is_floating, to_numpy
+from minigrad.modes import use_16_bits, use_cards
 
 __all__ = ["Tensor"]
 
@@ -50,7 +51,9 @@ class Tensor:
         if type(data) is not np.ndarray:
             if isinstance(data, np.ndarray):
                 data = data.view(np.ndarray)  # of a subclass, as ParameterArray: kernels take the class itself faster
-            elif not _is_array(data):
+            elif _is_array(data):
+                use_cards()
+            else:
                 if type(data) is int:
                     data, requires_grad, sizes = _zeros_of((data, requires_grad, *sizes)), False, ()
                 else:
@@ -58,10 +61,12 @@ class Tensor:
                 if not isinstance(requires_grad, (bool, np.bool_)):
                     raise TypeError(f"requires_grad must be True or False, got {requires_grad!r}: for sizes use integers only")
         if data.dtype.kind not in "fiub":
-            raise TypeError(f"tensors hold booleans, integers or real numbers, not dtype {data.dtype}")
+            if not is_floating(data.dtype):
+                raise TypeError(f"tensors hold booleans, integers or real numbers, not dtype {data.dtype}")
+            use_16_bits()
         if sizes:
             raise TypeError(f"Tensor(data, requires_grad) takes 2 arguments, got {2 + len(sizes)}: for sizes use integers only")
-        if requires_grad and data.dtype.kind != "f":
+        if requires_grad and data.dtype.kind != "f" and not is_floating(data.dtype):
             raise TypeError(f"requires_grad needs a floating dtype, got {data.dtype}: use float32 or float64")
         self.data = data
         self.requires_grad = requires_grad
@@ -176,7 +181,7 @@ class Tensor:
 
     def is_floating_point(self) -> bool:
         """Whether the elements are floating-point numbers."""
-        return self.array.dtype.kind == "f"
+        return is_floating(self.array.dtype)
 
     def is_contiguous(self) -> bool:
         """Whether the elements lie in memory in the order of their indices (activations lie channels-last instead)."""
@@ -214,6 +219,7 @@ class Tensor:
 
     def __repr__(self) -> str:
         x = to_numpy(self.array)
+        x = x.astype(np.float32) if x.dtype.kind == "V" else x  # NumPy has no format for bfloat16
         fractions = x.dtype.kind == "f" and bool((x != np.rint(x))[np.isfinite(x)].any())
         values = np.array2string(
             x,
@@ -321,7 +327,7 @@ class Tensor:
         """Set ``requires_grad`` of a leaf; returns the tensor."""
         if self.origin is not None and not requires_grad:
             raise RuntimeError("requires_grad can be switched off for leaves only: use detach() on a computed tensor")
-        if requires_grad and self.array.dtype.kind != "f":
+        if requires_grad and not is_floating(self.array.dtype):
             raise TypeError(f"requires_grad needs a floating dtype, got {self.dtype}")
         self.requires_grad = bool(requires_grad)
         return self
@@ -352,17 +358,26 @@ class Tensor:
             gy = gy.astype(self.dtype, copy=False)
         autograd.run_backward([self], [gy], retain_graph)
 
-    def accumulate_grad(self, gradient, free: bool) -> None:
-        """Add an array to ``.grad``. ``free``: nothing else refers to it, so it may be kept without a copy."""
-        if self.grad is not None:
+    def own_gradient(self, gradient, free: bool):
+        """The array as ``.grad`` would hold it: a copy, unless it lies in memory as this tensor does and is ``free`` to be kept.
+
+        Where there is a ``.grad`` already, to which it will be added, the array itself.
+        """
+        if self.grad is not None or (free and gradient.strides == self.array.strides):
+            return gradient
+        kept = array_module(self.array).empty_like(self.array)  # same dtype and memory order
+        kept[...] = gradient
+        return kept
+
+    def accumulate_grad(self, gradient) -> None:
+        """Add an array, which ``own_gradient`` gave, to ``.grad``."""
+        if autograd.state.capture is not None:
+            autograd.state.capture.note(self)
+        if self.grad is None:
+            self.grad = Tensor(gradient)
+        else:
             self.grad.array += gradient
             self.grad.version[0] += 1
-            return
-        if not free or gradient.strides != self.array.strides:
-            kept = array_module(self.array).empty_like(self.array)  # same dtype and memory order
-            kept[...] = gradient
-            gradient = kept
-        self.grad = Tensor(gradient)
 
     def retain_grad(self) -> None:
         """Keep the gradient of this computed tensor in ``.grad`` too (leaves always do)."""

@@ -12,7 +12,7 @@ from minigrad.tensor import Tensor
 __all__ = ["allclose", "assert_close", "equal"]
 
 # The relative and absolute tolerance of assert_close for each dtype (PyTorch's); everything else must be equal.
-TOLERANCES = {np.dtype(np.float16): (1e-3, 1e-5), np.dtype(np.float32): (1.3e-6, 1e-5), np.dtype(np.float64): (1e-7, 1e-7)}
+TOLERANCES = {"bfloat16": (1.6e-2, 1e-5), "float16": (1e-3, 1e-5), "float32": (1.3e-6, 1e-5), "float64": (1e-7, 1e-7)}
 
 
 def _check_pair(x: Tensor, other: Tensor) -> None:
@@ -51,7 +51,9 @@ def assert_close(
     if a.dtype != e.dtype:
         raise AssertionError(f"dtypes differ: {a.dtype}, expected {e.dtype}")
     if rtol is None or atol is None:
-        rtol, atol = TOLERANCES.get(a.dtype, (0.0, 0.0))
+        rtol, atol = TOLERANCES.get(a.dtype.name, (0.0, 0.0))
+    if a.dtype.kind == "V":  # NumPy cannot compare bfloat16 so
+        a, e = a.astype(np.float32), e.astype(np.float32)
     close = np.isclose(a, e, rtol=rtol, atol=atol, equal_nan=equal_nan)
     if close.all():
         return

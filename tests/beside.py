@@ -50,6 +50,7 @@ class Job:
 # The one without compiled code comes first: while it runs, the tests compile some of what the others need.
 JOBS = {
     "plain Python": Job(("-m", "tests.kernels.test_compiler", "without_the_compiler"), {"NUMBA_DISABLE_JIT": "1"}),
+    "CUDA sources": Job(("-m", "tests.cuda.test_sources")),
     **{
         f"bits {dtype}": Job(("-m", "tests.kernels.test_bits", dtype), {"NUMBA_NUM_THREADS": "4"})
         for dtype in ("float32", "float64")

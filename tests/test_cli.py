@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from minigrad import cli, models, weights
+from minigrad.cuda import DeviceProperties
 
 SHORT = ("train", "--model", "lenet5", "--epochs", "2", "--max-steps", "30", "--progress", "lines")
 
@@ -223,23 +225,22 @@ def test_info_says_what_is_slow(capsys, monkeypatch):
     from minigrad.kernels.cpu._cache import CompilationStats
     from minigrad.training import report
 
-    class Card:
-        class cuda:
-            class runtime:
-                getDeviceCount = staticmethod(lambda: 2)
-
+    runtime = SimpleNamespace(runtimeGetVersion=lambda: 13020, driverGetVersion=lambda: 13010)
+    cupy = SimpleNamespace(__version__="14.2.0", cuda=SimpleNamespace(runtime=runtime))
     monkeypatch.setattr(report.cpu, "vector_features", lambda: {"avx2", "sse2"})
     monkeypatch.setattr(report.cpu, "threading_layer", lambda: "workqueue")
     monkeypatch.setattr(report.cpu, "compilation_stats", CompilationStats)
     monkeypatch.setattr(report, "package_version", lambda name: None)
-    monkeypatch.setattr(report, "module_for", lambda place: Card)
-    monkeypatch.setattr(report, "get_device_name", lambda index: f"card {index}")
+    monkeypatch.setattr(report, "module_for", lambda place: cupy)
+    monkeypatch.setattr(report, "device_count", lambda: 2)
+    monkeypatch.setattr(report, "get_device_properties", lambda i: DeviceProperties(f"card {i}", 9, i, 80 << 30, 132))
     assert run("info") == 0
     out = capsys.readouterr().out
     assert "vectors: AVX2" in out
     assert "(workqueue; slow to start: install tbb" in out
     assert "compiled anew in every run: set MINIGRAD_CACHE_DIR" in out
-    assert re.search(r"^GPU +card 0, card 1$", out, re.MULTILINE)
+    cards = "card 0, 80.0 GiB, compute capability 9.0; card 1, 80.0 GiB, compute capability 9.1"
+    assert re.search(rf"^GPU +{cards}; CUDA 13.2, driver for CUDA 13.1, CuPy 14.2.0$", out, re.MULTILINE)
     assert "not installed (for folders of images): pip install pillow" in out
 
 
@@ -280,6 +281,7 @@ def test_the_installed_command_is_this_one():
         ("train --lr nan", "lr must be at least 0, got nan"),
         ("train --momentum -0.5", "momentum must be at least 0"),
         ("train --seed -1", "seed must be at least 0"),
+        ("train --amp fp8", "amp must be one of fp16, bf16, got 'fp8'"),
         ("train --max-steps 0", "max_steps must be an integer of at least 1, got 0"),
         ("train --schedule linear", "schedule must be one of one-cycle, cosine, step, exponential, plateau, constant, got"),
         ("train --model lenet6", "there is no model 'lenet6': did you mean 'lenet5'?"),
@@ -432,6 +434,14 @@ def test_train_follows_a_recipe_and_options_replace_its_values(capsys):
     assert run("train", "--resume", "here", "--max-steps", "4", "--progress", "off") == 0
     assert "--model-option cannot be changed" in fails(capsys, "train", "--resume", "here", "--model-option", "dropout=0.1")
     assert "--recipe cannot be changed" in fails(capsys, "train", "--resume", "here", "--recipe", "resnet-cifar")
+    assert run("eval", "here/last.safetensors") == 0
+
+
+def test_train_in_mixed_precision(capsys):
+    assert run("train", "--amp", "fp16", "--max-steps", "2", "--out", "here", "--progress", "off") == 0
+    assert json.loads(Path("here/config.json").read_text(encoding="utf-8"))["options"]["amp"] == "fp16"
+    assert run("train", "--resume", "here", "--max-steps", "4", "--progress", "off") == 0
+    assert "--amp cannot be changed" in fails(capsys, "train", "--resume", "here", "--amp", "bf16")
     assert run("eval", "here/last.safetensors") == 0
 
 

@@ -18,11 +18,13 @@ FLOORS = [
     ["minigrad.kernels"],
     [
         *("minigrad._names", "minigrad._outside", "minigrad.fx", "minigrad.hub", "minigrad.jit"),
-        *("minigrad.device", "minigrad.modes", "minigrad.autograd", "minigrad.random", "minigrad.cuda"),
+        *("minigrad.device", "minigrad.modes", "minigrad.precision", "minigrad.autograd", "minigrad.random", "minigrad.cuda"),
+        *("minigrad.capture", "minigrad._card", "minigrad._card_memory"),
     ],
     ["minigrad.tensor", "minigrad.creation", "minigrad.gradients", "minigrad.testing"],
     ["minigrad.ops"],
-    ["minigrad.nn", "minigrad.optim", "minigrad.data", "minigrad.gradcheck", "minigrad.function"],
+    ["minigrad.nn", "minigrad.optim", "minigrad.data", "minigrad.gradcheck", "minigrad.function", "minigrad.amp"],
+    ["minigrad._cuda_amp"],
     ["minigrad.weights", "minigrad.utils"],
     ["minigrad.models"],
     ["minigrad.training", "minigrad.viz"],
@@ -39,6 +41,8 @@ CONFINED = {
     "numba": ("minigrad.kernels.cpu",),
     "llvmlite": ("minigrad.kernels.cpu",),
     "cupy": ("minigrad.kernels.cuda", "minigrad.device"),
+    "cupy_backends": ("minigrad.kernels.cuda",),
+    "ml_dtypes": ("minigrad.device",),
 }
 
 

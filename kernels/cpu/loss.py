@@ -15,7 +15,7 @@ from ._buffers import empty
 from ._compiler import device_function, kernel, prange
 from ._exponential import exponential
 
-__all__ = ["cross_entropy_backward", "cross_entropy_forward"]
+__all__ = ["check_labels", "cross_entropy_backward", "cross_entropy_forward"]
 
 EXPONENTIAL = 4  # an exponential costs about as much as this many additions
 
@@ -51,6 +51,13 @@ def cross_entropy_backward(
     work = EXPONENTIAL * logits.size
     _backward(glogits, glosses, logits, logsumexp, target, sharp, smooth, total, ignore_index, len(logits), work=work)
     return glogits
+
+
+def check_labels(target: np.ndarray, classes: int, ignore_index: int) -> bool:
+    """See reference. As unsigned numbers negative labels are the largest: mostly one look at the largest is enough."""
+    if not target.size or int(target.view(f"u{target.itemsize}").max()) < classes:
+        return True
+    return bool((((target >= 0) & (target < classes)) | (target == ignore_index)).all())
 
 
 def _class_weights(weight, count, smoothing):

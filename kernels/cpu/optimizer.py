@@ -49,20 +49,23 @@ def sgd_momentum_all(
     maximize: bool,
     first: Sequence[bool],
 ) -> None:
-    """See reference. One launch for the arrays of each dtype; those of different memory orders, or not aligned, are copied."""
+    """See reference. One launch for the arrays of each dtype; those of different memory orders, or not aligned, are copied.
+
+    Those of 16-bit numbers are copied to float32, and rounded at the end.
+    """
     groups, copies = {}, []
     for index, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
         v = p if velocities is None else velocities[index]  # without one, no kernel looks at it
         if not (p.flags.writeable and v.flags.writeable):
             check_writeable(parameter=p, velocity=v)
-        flat = flat_views(p, g, v)
-        if flat is None or not (p.flags.aligned and g.flags.aligned and v.flags.aligned):
-            flat = [array.flatten() for array in (p, g, v)]
+        flat, dtype = flat_views(p, g, v), p.dtype if p.dtype.itemsize > 2 else np.dtype(np.float32)
+        if flat is None or dtype != p.dtype or not (p.flags.aligned and g.flags.aligned and v.flags.aligned):
+            flat = [array.flatten().astype(dtype, copy=False) for array in (p, g, v)]
             copies.append((p, flat[0]))
             if v is not p:
                 copies.append((v, flat[2]))
         mode = PLAIN if velocities is None else FIRST if first[index] else NEXT
-        groups.setdefault(p.dtype, []).append((*flat, mode))
+        groups.setdefault(dtype, []).append((*flat, mode))
     for dtype, group in groups.items():
         factors = _factors(dtype.type, -1 if maximize else 1, weight_decay, -dampening, momentum, -lr)
         for some in [[one] for one in group] if config.DISABLE_JIT else [group]:

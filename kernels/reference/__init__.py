@@ -13,12 +13,15 @@ from .convolution import (
     conv_transpose2d_forward,
     im2col,
 )
+from .dropout import dropout_noise
 from .elementwise import (
     add,
     relu_backward,
     relu_forward,
 )
+from .gathering import sums_by_position
 from .loss import (
+    check_labels,
     cross_entropy_backward,
     cross_entropy_forward,
 )
@@ -50,6 +53,8 @@ from .resize import (
     upsample_nearest2d_backward,
     upsample_nearest2d_forward,
 )
+from .scaling import scale_all
+from .statistics import normalization_constants, update_running
 
 __all__ = [
     "col2im",
@@ -61,9 +66,12 @@ __all__ = [
     "conv_transpose2d_backward_weight",
     "conv_transpose2d_forward",
     "im2col",
+    "dropout_noise",
     "add",
     "relu_backward",
     "relu_forward",
+    "sums_by_position",
+    "check_labels",
     "cross_entropy_backward",
     "cross_entropy_forward",
     "local_response_norm_backward",
@@ -86,4 +94,7 @@ __all__ = [
     "upsample_bilinear2d_forward",
     "upsample_nearest2d_backward",
     "upsample_nearest2d_forward",
+    "scale_all",
+    "normalization_constants",
+    "update_running",
 ]

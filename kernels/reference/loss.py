@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["cross_entropy_backward", "cross_entropy_forward"]
+__all__ = ["check_labels", "cross_entropy_backward", "cross_entropy_forward"]
 
 
 def cross_entropy_forward(
@@ -68,6 +68,14 @@ def cross_entropy_backward(
             g[rows] += label_smoothing / count * (w.sum() * p - w)
         g[rows] *= glosses[rows, None]
         return g.astype(logits.dtype)
+
+
+def check_labels(target: np.ndarray, classes: int, ignore_index: int) -> bool:
+    """Whether every label is in 0 ... classes - 1 or ``ignore_index``.
+
+    The two kernels above index with labels, so this is asked before. target: integers of any shape.
+    """
+    return bool((((target >= 0) & (target < classes)) | (target == ignore_index)).all())
 
 
 def _log_softmax(logits):

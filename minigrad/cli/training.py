@@ -17,7 +17,7 @@ RECIPE = (
     *("recipe", "data", "model", "model_options", "epochs", "batch_size", "image_size", "instances", "train_images", "seed"),
     *("optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "warmup"),
     *("augment", "normalize", "label_smoothing", "mixup", "cutmix", "ema"),
-    *("weights", "freeze_until", "head_only", "lr_factor"),
+    *("weights", "freeze_until", "head_only", "lr_factor", "amp"),
 )
 
 
@@ -40,6 +40,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     transfer("--lr-factor", type=float, metavar="F", help="each part of the model learns at F times the rate of the next one")
     run = parser.add_argument_group("the run").add_argument
     run("--device", help="cpu (default) or cuda")
+    run("--amp", metavar="TYPE", help="mixed precision: bf16 or fp16 (fast on a graphics card)")
     add_machine(run)
     run("--out", metavar="DIR", help="a new folder for this run (default: runs/DATA-MODEL-NUMBER)")
     run("--resume", metavar="DIR", help="continue the run in this folder where it stopped")

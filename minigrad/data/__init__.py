@@ -17,6 +17,7 @@ from minigrad.data.images import ImageDataset, channel_statistics, mean_image
 from minigrad.data.loader import DataLoader
 from minigrad.data.mixing import CutMix, Mixup
 from minigrad.data.mnist import KMNIST, MNIST, FashionMNIST
+from minigrad.data.prefetch import to_device
 from minigrad.data.registry import create, is_available
 from minigrad.data.registry import list_names as list
 from minigrad.data.segmentation import JointCompose, MirrorPad, RandomFlipsAndTurns, SegmentationDataset, SegmentationFolder
@@ -63,6 +64,7 @@ __all__ = [
     "Mixup",
     "CutMix",
     "DataLoader",
+    "to_device",
     "DataError",
     "MissingDataError",
 ]

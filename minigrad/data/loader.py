@@ -14,10 +14,11 @@ import numpy as np
 from minigrad import random
 from minigrad.data.dataset import check_seed, gather
 from minigrad.data.transforms import ToTensor
+from minigrad.device import cuda_is_available, pinned
 from minigrad.kernels.layout import channels_last
 from minigrad.tensor import Tensor
 
-__all__ = ["DataLoader"]
+__all__ = ["DataLoader", "in_parts"]
 
 
 class DataLoader:
@@ -38,7 +39,8 @@ class DataLoader:
     ``transform``    a function ``(images, rng) -> images`` applied to the images of a batch (see ``minigrad.data.transforms``);
                      None: the data set's own. Images that are uint8 after it are scaled to 0 ... 1. A transform whose attribute
                      ``joint`` is true (``JointCompose``) is called as ``(images, masks, rng) -> (images, masks)``
-    ``pin_memory``   accepted so that programs for PyTorch run; it has no effect
+    ``pin_memory``   prepare batches in memory from which a graphics card copies by itself, so that ``x.to("cuda")`` does not
+                     wait (see ``minigrad.data.to_device``); no effect where there is no card
 
     The order of an epoch, and the random numbers of each of its batches, depend only on the seed, the epoch and the number of the
     batch. So a pass can start in its middle: ``state_dict()`` says which batch comes next, and after ``load_state_dict`` the
@@ -64,7 +66,7 @@ class DataLoader:
     ):
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             raise TypeError(f"dataset must have a length and samples by index, got {type(dataset).__name__}")
-        self.dataset, self.shuffle, self.drop_last, self.pin_memory = dataset, bool(shuffle), bool(drop_last), pin_memory
+        self.dataset, self.shuffle, self.drop_last, self.pin_memory = dataset, bool(shuffle), bool(drop_last), bool(pin_memory)
         self.batch_size = _count(batch_size, "batch_size", 1)
         self.num_workers = _count(num_workers, "num_workers", 0)
         self.prefetch_factor = _count(prefetch_factor, "prefetch_factor", 1)
@@ -136,7 +138,8 @@ class DataLoader:
 
     def _run(self, current: object, epoch: int, start: int) -> Iterator[Any]:
         order = self.order(epoch)
-        work = (lambda k=k: self._prepare(epoch, k, order) for k in range(start, len(self)))
+        finish = _pinned if self.pin_memory and cuda_is_available() else _as_it_is
+        work = (lambda k=k: finish(self._prepare(epoch, k, order)) for k in range(start, len(self)))
         with closing(_in_order(work, self.num_workers, self.num_workers * self.prefetch_factor)) as batches:
             for k, batch in enumerate(batches, start):
                 if self._pass is current:
@@ -210,12 +213,25 @@ def _in_order(work: Iterable[Callable[[], Any]], workers: int, ahead: int) -> It
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _to_tensors(batch: Any) -> Any:
+def in_parts(function: Callable, batch: Any) -> Any:
+    """``batch`` with ``function(part)`` in the place of every part of its tuples and dictionaries."""
     if isinstance(batch, tuple):
-        return tuple(_to_tensors(part) for part in batch)
+        return tuple(in_parts(function, part) for part in batch)
     if isinstance(batch, dict):
-        return {key: _to_tensors(part) for key, part in batch.items()}
-    return Tensor(batch) if hasattr(batch, "dtype") and not isinstance(batch, Tensor) else batch
+        return {key: in_parts(function, part) for key, part in batch.items()}
+    return function(batch)
+
+
+def _to_tensors(batch: Any) -> Any:
+    return in_parts(lambda part: Tensor(part) if hasattr(part, "dtype") and not isinstance(part, Tensor) else part, batch)
+
+
+def _pinned(batch: Any) -> Any:
+    return in_parts(lambda part: pinned(part) if isinstance(part, np.ndarray) else part, batch)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def _count(value: int, name: str, minimum: int) -> int:

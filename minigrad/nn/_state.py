@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minigrad._names import nearest
-from minigrad.device import move
+from minigrad.device import is_floating, move
 from minigrad.tensor import Tensor
 
 __all__ = ["LoadResult", "load"]
@@ -69,9 +69,9 @@ def _fault(target: Tensor, value) -> str | None:
         return "the state dict holds something that is neither a Tensor nor an array"
     if tuple(value.shape) != target.shape:
         return f"the model has shape {target.shape}, the state dict {tuple(value.shape)}"
-    if np.dtype(value.dtype).kind not in "fiub":
+    if np.dtype(value.dtype).kind not in "fiub" and not is_floating(value.dtype):
         return f"the model has dtype {target.dtype}, the state dict {value.dtype}"
-    if target.dtype.kind in "iu" and np.dtype(value.dtype).kind == "f" and not bool((value == np.floor(value)).all()):
+    if target.dtype.kind in "iu" and is_floating(np.dtype(value.dtype)) and not bool((value == np.floor(value)).all()):
         return f"the model has dtype {target.dtype}, the state dict {value.dtype} with fractions"
     return None
 

@@ -6,10 +6,11 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from minigrad._names import missing
-from minigrad.ops._base import check_float, other_names, with_own_names
+from minigrad.kernels import for_array
+from minigrad.ops._base import check_float, data_of, other_names, with_own_names
 from minigrad.ops.activations import (
     elu,
     gelu,
@@ -169,8 +170,7 @@ def batch_norm(
     _check_running("batch_norm", x, running_mean, running_var)
     y, mean, var = batch_norm_training(x, weight, bias, eps)
     count = x.array.size // x.shape[1]
-    _update(running_mean, mean.array, momentum)
-    _update(running_var, var.array * (count / (count - 1)), momentum)
+    _update(running_mean, running_var, mean.array, var.array, momentum, count / (count - 1))
     return y
 
 
@@ -196,8 +196,7 @@ def instance_norm(
     y, mean, var = instance_norm_training(x, weight, bias, eps)  # mean and var (N, C)
     if mean.array.size:
         count = x.array.size // mean.array.size
-        _update(running_mean, mean.array.mean(axis=0), momentum)
-        _update(running_var, var.array.mean(axis=0) * (count / (count - 1)), momentum)
+        _update(running_mean, running_var, mean.array.mean(axis=0), var.array.mean(axis=0), momentum, count / (count - 1))
     return y
 
 
@@ -216,12 +215,15 @@ def _check_running(name: str, x: Tensor, running_mean: Tensor | None, running_va
             )
 
 
-def _update(running: Tensor | None, new, momentum: float) -> None:
-    if running is not None:
-        values = running.array
-        values *= 1 - momentum
-        values += momentum * new
-        running.bump_version()
+def _update(
+    running_mean: Tensor | None, running_var: Tensor | None, mean: Any, var: Any, momentum: float, correction: float
+) -> None:
+    """Move running statistics towards new ones (arrays): all of them or, if there is no memory, none."""
+    kernels = for_array(mean)
+    kernels.update_running(data_of(running_mean), data_of(running_var), mean, var, momentum, correction)
+    for running in (running_mean, running_var):
+        if running is not None:
+            running.bump_version()
 
 
 # ---- put together from other ops ---------------------------------------------------------------------------------------
@@ -295,6 +297,8 @@ def prelu(x: Tensor, weight: Tensor) -> Tensor:
     channels = check_float(x).shape[1] if x.ndim > 1 else 1
     if check_float(weight, "weight").shape not in ((), (1,), (channels,)):
         raise ValueError(f"prelu: weight must hold one number, or one for each of {channels} channels, got shape {weight.shape}")
+    if x.dtype.itemsize == 2:  # of autocast: PyTorch counts this to the ops of 16 bits
+        weight = weight.to(x.dtype)
     slope = reshape(weight, (-1,) + (1,) * (x.ndim - 2)) if x.ndim > 1 else reshape(weight, (-1,) * min(x.ndim, 1))
     return where(gt(x, 0), x, mul(slope, x))
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from minigrad.autograd import RemovableHandle, state
-from minigrad.device import Device, move
+from minigrad.device import Device, bfloat16, is_floating, move
 from minigrad.device import device as device_named
 from minigrad.nn import _state
 from minigrad.nn._hooks import BackwardHooks
@@ -193,15 +193,16 @@ class Module(ModuleTree):
         """Move this module to a device and convert its floating-point tensors to a dtype, in place; returns the module.
 
         ``to(device)``, ``to(dtype)``, ``to(device, dtype)``, ``to(tensor)``: a device is "cpu", "cuda" or "cuda:1", a dtype
-        float32 or float64. The Parameter objects stay the same, so that an optimizer that was made before still holds them.
+        float32, float64, float16 or bfloat16. The Parameter objects stay the same, so that an optimizer that was made before
+        still holds them.
         """
         where, dtype = _destination(*args, **kwargs)
-        if dtype is not None and dtype.kind != "f":
+        if dtype is not None and not is_floating(dtype):
             raise TypeError(f"a module can be converted to a floating dtype only (float32, float64), got {dtype}")
 
         def convert(x):
             x = x if where is None else move(x, where)
-            return x.astype(dtype, copy=False) if dtype is not None and x.dtype.kind == "f" else x
+            return x.astype(dtype, copy=False) if dtype is not None and is_floating(x.dtype) else x
 
         self._convert(convert)
         return self
@@ -227,8 +228,12 @@ class Module(ModuleTree):
         return self.to(np.float64)
 
     def half(self: M) -> M:
-        """Convert every floating-point tensor to float16, for storage: the kernels compute in float32 and float64."""
+        """Convert every floating-point tensor to float16. To train, leave the module in float32 and use ``mg.autocast``."""
         return self.to(np.float16)
+
+    def bfloat16(self: M) -> M:
+        """Convert every floating-point tensor to bfloat16. To train, leave the module in float32 and use ``mg.autocast``."""
+        return self.to(bfloat16())
 
     def cpu(self: M) -> M:
         """Move this module to the processor."""

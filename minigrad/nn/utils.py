@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+import numpy as np
+
 from minigrad.device import array_module
 from minigrad.ops._base import check_tensor
 from minigrad.ops.joining import cat
@@ -44,7 +46,8 @@ def clip_grad_norm_(
     factor = float(max_norm) / (total + 1e-6)
     if not factor >= 1:  # a NaN norm makes every gradient NaN, as in PyTorch
         for g in gradients:
-            g.array *= factor
+            with np.errstate(invalid="ignore"):  # infinite times 0
+                g.array *= factor
             g.bump_version()
     return Tensor(array_module(gradients[0].array).asarray(total, gradients[0].dtype) if gradients else total)
 

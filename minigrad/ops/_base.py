@@ -28,7 +28,8 @@ import numpy as np
 
 from minigrad import autograd
 from minigrad.autograd import AnomalyError, Node
-from minigrad.device import array_module, device_of
+from minigrad.device import array_module, device_of, is_floating
+from minigrad.modes import update_plain
 from minigrad.tensor import Tensor
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "record_inplace",
     "record_outputs",
     "record_pending",
+    "times",
     "unbroadcast",
     "with_own_names",
     "xp",
@@ -77,8 +79,7 @@ def op(function: F) -> F:
         try:
             if kwargs and not aliases.keys().isdisjoint(kwargs):
                 args, kwargs = with_own_names(aliases, args, kwargs)
-            observer = autograd.state.observer
-            y = function(*args, **kwargs) if observer is None else observer(function, args, kwargs)
+            y = function(*args, **kwargs) if autograd.state.plain else _specially(function, args, kwargs)
         except (ValueError, TypeError, IndexError, RuntimeError, ZeroDivisionError) as error:
             _named(error, name)
             raise
@@ -100,8 +101,7 @@ def no_gradient(function: F) -> F:
         try:
             if kwargs and not aliases.keys().isdisjoint(kwargs):
                 args, kwargs = with_own_names(aliases, args, kwargs)
-            observer = autograd.state.observer
-            return function(*args, **kwargs) if observer is None else observer(function, args, kwargs)
+            return function(*args, **kwargs) if autograd.state.plain else _specially(function, args, kwargs)
         except (ValueError, TypeError, IndexError, RuntimeError, ZeroDivisionError) as error:
             _named(error, name)
             raise
@@ -156,10 +156,19 @@ def observed(observer: Callable) -> Iterator[None]:
     ``function.__name__`` is the op's name. Ops that an op calls are observed too, inside its own call.
     """
     before, autograd.state.observer = autograd.state.observer, observer
+    update_plain()
     try:
         yield
     finally:
         autograd.state.observer = before
+        update_plain()
+
+
+def _specially(function: Callable, args: tuple, kwargs: dict):
+    """The result of an op where somebody observes, autocast is on, or 16-bit numbers or CuPy arrays may be given."""
+    from minigrad.ops._precision import call  # it casts, which is an op
+
+    return call(function, args, kwargs)
 
 
 # ---- recording ---------------------------------------------------------------------------------------------------------
@@ -198,7 +207,7 @@ def record_pending(
 
 def _recorded(y: Tensor, data, inputs, backward: Callable, saves, saves_output: bool, name: str | None) -> Tensor:
     state = autograd.state
-    if state.grad_enabled and data.dtype.kind == "f":
+    if state.grad_enabled and (data.dtype.kind == "f" or is_floating(data.dtype)):
         edges = _edges(inputs)
         if edges is not None:
             saved = [(t.version, t.version[0]) for t in saves if t is not None]
@@ -235,7 +244,7 @@ def record_outputs(
         if autograd.state.anomaly:
             node.made = made
         for slot, y in enumerate(ys):
-            if y.array.dtype.kind == "f":
+            if is_floating(y.array.dtype):
                 y.requires_grad = True
                 y.origin = (node, slot)
     return ys
@@ -305,7 +314,7 @@ def check_inplace(x: Tensor, *others: Tensor | None) -> None:
             "a view cannot be changed in place where gradients are recorded, because the tensor that it is a view of would not "
             "know: change that one (x[index] = value), or clone() the view first"
         )
-    if x.array.dtype.kind != "f" and differentiable:
+    if not is_floating(x.array.dtype) and differentiable:
         raise RuntimeError(f"a tensor of dtype {x.dtype} cannot hold values that require grad")
     for t in differentiable:
         _check_current(t)
@@ -358,7 +367,8 @@ def check_tensor(value, name: str = "x") -> Tensor:
 
 def check_float(value, name: str = "x") -> Tensor:
     """``value`` if it is a tensor of floating-point numbers, else a TypeError that names the argument."""
-    if check_tensor(value, name).array.dtype.kind != "f":
+    dtype = check_tensor(value, name).array.dtype
+    if dtype.kind != "f" and not is_floating(dtype):
         raise TypeError(f"{name} must hold floating-point numbers, got dtype {value.dtype}: use {name}.float()")
     return value
 
@@ -405,7 +415,10 @@ def as_tensor(value, like: Tensor) -> Tensor:
     if isinstance(value, np.generic) or not hasattr(value, "dtype"):
         if isinstance(value, (list, tuple)):
             raise TypeError(f"expected a Tensor or a number, got {type(value).__name__}: use mg.tensor(...)")
-        return Tensor(library.asarray(value, dtype=like.dtype if like.dtype.kind == "f" else None))
+        dtype = like.dtype if is_floating(like.dtype) else None
+        if library is np:
+            return Tensor(np.asarray(value, dtype))
+        return Tensor(library.full((), value, dtype or np.asarray(value).dtype))  # a launch, and no transfer
     return Tensor(value)
 
 
@@ -426,10 +439,20 @@ def normalize_dims(dim, ndim: int, name: str = "dim") -> tuple[int, ...]:
     return tuple(result) if ndim else ()
 
 
+def times(a, b):
+    """The array a * b, of a's shape and dtype, in the memory order of a, which CuPy's operators do not keep."""
+    library = array_module(a)
+    return a * b if library is np else library.multiply(a, b, out=library.empty_like(a))
+
+
 def unbroadcast(g, shape: tuple[int, ...]):
     """Sum the array ``g`` over the dimensions along which an input of ``shape`` was broadcast."""
     if g.shape == shape:
         return g
     lead = g.ndim - len(shape)
     axes = (*range(lead), *(i + lead for i, n in enumerate(shape) if n == 1 and g.shape[i + lead] != 1))
-    return g.sum(axis=axes, keepdims=True).reshape(shape) if axes else g.reshape(shape)
+    if not axes:
+        return g.reshape(shape)
+    if g.dtype.itemsize < 4:  # 16-bit numbers are added up in 32 bits, and rounded once
+        return g.sum(axis=axes, keepdims=True, dtype=np.float32).astype(g.dtype).reshape(shape)
+    return g.sum(axis=axes, keepdims=True).reshape(shape)

@@ -41,7 +41,8 @@ def is_worth_it(x: Tensor) -> bool:
     a = x.data
     if a.size <= SMALL or autograd.state.anomaly or autograd.state.observer is not None or not is_channels_last(a):
         return False
-    return isinstance(a.base, np.ndarray) and a.base.dtype == np.uint8  # not an array that the caller may write to at any time
+    base = a.base  # of a kernel's result: bytes; an array of the caller's may be written to at any time
+    return base is not None and getattr(base, "dtype", None) == np.uint8
 
 
 def is_pending(x) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from minigrad.device import device_of, is_floating, move
 from minigrad.kernels import for_array
 from minigrad.ops._base import (
     check_devices,
@@ -17,10 +18,12 @@ from minigrad.ops._base import (
     record,
     record_inplace,
     record_pending,
+    times,
     unbroadcast,
     xp,
 )
 from minigrad.ops._pending import depend, is_pending, pending_sum
+from minigrad.ops.casting import cast
 from minigrad.tensor import Tensor
 
 __all__ = [
@@ -83,22 +86,32 @@ def _operands(x, other):
         raise TypeError("expected at least one Tensor, got two numbers")
     if x is not None and other is not None:
         if type(a) is not type(b):
-            check_devices(x=x, other=other)
+            a, b = _to_one_device(x, other)
         if a.dtype != b.dtype:
             a, b = _converted(a, b)
         if a.shape != b.shape:
             _check_broadcast(a.shape, b.shape)
     elif x is not None:
-        a = a.astype(np.float32) if isinstance(b, float) and a.dtype.kind != "f" else a
+        a = a.astype(np.float32) if isinstance(b, float) and a.dtype.kind != "f" and not is_floating(a.dtype) else a
     else:
-        b = b.astype(np.float32) if isinstance(a, float) and b.dtype.kind != "f" else b
+        b = b.astype(np.float32) if isinstance(a, float) and b.dtype.kind != "f" and not is_floating(b.dtype) else b
     return x, other, a, b
+
+
+def _to_one_device(x: Tensor, other: Tensor) -> tuple:
+    """The arrays of two operands. As in PyTorch a number in a tensor of the processor may meet tensors on a card."""
+    for t, place in ((x, other), (other, x)):
+        if not t.array.ndim and not t.requires_grad and not t.is_cuda:
+            where = device_of(place.array)
+            return move(x.array, where), move(other.array, where)
+    check_devices(x=x, other=other)
+    return x.array, other.array
 
 
 def _converted(a, b):
     """Two arrays of different dtypes, one of them converted where NumPy would widen the result against PyTorch's rules."""
-    if (a.dtype.kind == "f") != (b.dtype.kind == "f"):
-        return (a, b.astype(a.dtype)) if a.dtype.kind == "f" else (a.astype(b.dtype), b)
+    if is_floating(a.dtype) != is_floating(b.dtype):
+        return (a, b.astype(a.dtype)) if is_floating(a.dtype) else (a.astype(b.dtype), b)
     if bool(a.ndim) != bool(b.ndim) and (a.dtype.kind == "b") == (b.dtype.kind == "b"):
         return (a, b.astype(a.dtype)) if a.ndim else (a.astype(b.dtype), b)
     return a, b
@@ -132,7 +145,9 @@ def _to_both(x: Tensor, other: Tensor) -> Callable:
 
 def _are_alike(a, b) -> bool:
     """Whether two operands are floating-point arrays of one shape and dtype."""
-    return type(a) is type(b) and hasattr(a, "shape") and a.shape == b.shape and a.dtype == b.dtype and a.dtype.kind == "f"
+    if type(a) is not type(b) or not hasattr(a, "shape"):
+        return False
+    return a.shape == b.shape and a.dtype == b.dtype and (a.dtype.kind == "f" or is_floating(a.dtype))
 
 
 def _total(a, b):
@@ -199,9 +214,9 @@ def div(x: Operand, other: Operand, rounding_mode: str | None = None) -> Tensor:
         _check_divisor(a, b)
         y = library.floor_divide(a, b) if rounding_mode == "floor" else library.trunc(library.true_divide(a, b))
         return Tensor(y)
-    if getattr(a, "dtype", None) is not None and a.dtype.kind != "f":
+    if getattr(a, "dtype", None) is not None and not is_floating(a.dtype):
         a = a.astype(np.float32)
-    if getattr(b, "dtype", None) is not None and b.dtype.kind != "f":
+    if getattr(b, "dtype", None) is not None and not is_floating(b.dtype):
         b = b.astype(np.float32)
     to_x, to_other = _receiver(x), _receiver(other)
 
@@ -214,8 +229,8 @@ def div(x: Operand, other: Operand, rounding_mode: str | None = None) -> Tensor:
 
 def _check_divisor(a, b) -> None:
     """Integers have no infinity: raise ZeroDivisionError if one is divided by 0."""
-    a, b = np.result_type(a), b if hasattr(b, "dtype") else np.asarray(b)
-    if a.kind != "f" and b.dtype.kind != "f" and bool((b == 0).any()):
+    a, b = a.dtype if hasattr(a, "dtype") else np.result_type(a), b if hasattr(b, "dtype") else np.asarray(b)
+    if not is_floating(a) and not is_floating(b.dtype) and bool((b == 0).any()):
         raise ZeroDivisionError("an integer cannot be divided by 0: use x.float(), or mask the zeros")
 
 
@@ -225,7 +240,7 @@ def _is_zero(b) -> bool:
 
 def _divide_by_zero(a, b):
     """A tensor divided by the number 0: IEEE's infinities and NaN, where Python would raise."""
-    return a / np.asarray(b, a.dtype)
+    return a / a.dtype.type(b)
 
 
 @op
@@ -357,14 +372,15 @@ def _inplace_operand(x: Tensor, other):
     other, b = _operand(other)
     check_inplace(x, other)
     if other is not None:
-        check_devices(x=x, other=other)
+        if type(b) is not type(x.array):
+            b = _to_one_device(x, other)[1]
         _check_broadcast(x.shape, other.shape)
         if np.broadcast_shapes(x.shape, other.shape) != x.shape:
             raise ValueError(f"shape {other.shape} does not fit into {x.shape}: an in-place operation keeps its shape")
         if other.version is x.version:  # x *= x, x += x.T: the operand must not change on the way
             other = mul(other, 1)
             b = other.array
-    if x.dtype.kind != "f" and (isinstance(b, float) or (other is not None and other.dtype.kind == "f")):
+    if not is_floating(x.dtype) and (isinstance(b, float) or (other is not None and is_floating(other.dtype))):
         raise TypeError(f"a floating result cannot be stored in a tensor of dtype {x.dtype}: use an out-of-place operation")
     return other, b
 
@@ -415,7 +431,7 @@ def mul_(x: Tensor, other: Operand) -> Tensor:
     x.array *= b
 
     def backward(gy):
-        return gy * b, to_other and to_other(gy * before)
+        return times(gy, b), to_other and to_other(gy * before)
 
     return record_inplace(x, (x, other), backward, saves=(other,))
 
@@ -425,11 +441,11 @@ def mul_(x: Tensor, other: Operand) -> Tensor:
 def div_(x: Tensor, other: Operand) -> Tensor:
     """x /= other, in place; returns x."""
     other, b = _inplace_operand(x, other)
-    if x.dtype.kind != "f":
+    if not is_floating(x.dtype):
         raise TypeError(f"a quotient cannot be stored in a tensor of dtype {x.dtype}: use x / other")
     to_other = _receiver(other)
     before = x.array.copy(order="K") if to_other else None
-    x.array /= b if not _is_zero(b) else np.asarray(b, x.dtype)
+    x.array /= b if not _is_zero(b) else x.dtype.type(b)
 
     def backward(gy):
         return gy / b, to_other and to_other(-gy * before / (b * b))
@@ -439,7 +455,9 @@ def div_(x: Tensor, other: Operand) -> Tensor:
 
 @op
 def copy_(x: Tensor, other: Operand) -> Tensor:
-    """Write ``other`` (broadcast) into the memory of x; returns x."""
+    """Write ``other`` (broadcast, from any device) into the memory of x; returns x."""
+    if isinstance(x, Tensor) and isinstance(other, Tensor) and other.device != x.device:
+        other = cast(other, device=x.device)
     other, b = _inplace_operand(x, other)
     to_other = _receiver(other)
     x.array[...] = b

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from minigrad.device import device_of, move
-from minigrad.ops._base import check_float, check_inplace, op, quiet, record, record_inplace, xp
+from minigrad.kernels import for_array
+from minigrad.ops._base import check_float, check_inplace, op, quiet, record, record_inplace, times
 from minigrad.random import generator
 from minigrad.tensor import Tensor
 
@@ -15,18 +15,6 @@ __all__ = ["dropout", "dropout2d"]
 def _check_probability(p: float) -> None:
     if isinstance(p, bool) or not isinstance(p, (int, float, np.integer, np.floating)) or not 0 <= p <= 1:
         raise ValueError(f"p must be a probability in 0 ... 1, got {p!r}")
-
-
-def _noise(x: Tensor, shape: tuple[int, ...], p: float):
-    """What x is multiplied by: 0 with probability p, else 1 / (1 - p), in the dtype and memory order of x.
-
-    Drawn in the order of the indices, on the processor: a seed gives the same result for every memory order and device.
-    """
-    kept = generator().random(shape, dtype=np.float32) >= p
-    noise = xp(x).empty_like(x.data) if shape == x.shape else xp(x).empty(shape, x.dtype)
-    noise[...] = move(kept, device_of(x.data))
-    noise *= 1 / (1 - p) if p < 1 else 0
-    return noise
 
 
 @op
@@ -42,15 +30,15 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = Fa
         return x
     if inplace:
         check_inplace(x)  # before the generator moves on
-    noise = _noise(x, x.shape, float(p))
+    noise = for_array(x.data).dropout_noise(x.data, x.shape, float(p), generator())
 
     def backward(gy):
-        return gy * noise
+        return times(gy, noise)
 
     if inplace:
         x.data *= noise
         return record_inplace(x, (x,), backward)
-    return record(x.data * noise, (x,), backward)
+    return record(times(x.data, noise), (x,), backward)
 
 
 @op
@@ -67,12 +55,12 @@ def dropout2d(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = 
         return x
     if inplace:
         check_inplace(x)  # before the generator moves on
-    noise = _noise(x, (*x.shape[:2], 1, 1), float(p))
+    noise = for_array(x.data).dropout_noise(x.data, (*x.shape[:2], 1, 1), float(p), generator())
 
     def backward(gy):
-        return gy * noise
+        return times(gy, noise)
 
     if inplace:
         x.data *= noise
         return record_inplace(x, (x,), backward)
-    return record(x.data * noise, (x,), backward)
+    return record(times(x.data, noise), (x,), backward)

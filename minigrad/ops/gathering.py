@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from minigrad.device import is_floating
 from minigrad.ops._base import (
     check_devices,
     check_inplace,
@@ -21,7 +22,7 @@ from minigrad.ops._base import (
     record_inplace,
     xp,
 )
-from minigrad.ops.indexing import FULL, add_at, check_range, last_writers
+from minigrad.ops.indexing import FULL, add_at, check_range, extremes, write_in_order
 from minigrad.ops.shape import expand
 from minigrad.tensor import Tensor
 
@@ -118,7 +119,7 @@ def _scatter_arguments(x: Tensor, dim: int, index: Tensor, src):
     dim, positions = _along(x, dim, index)
     _check_reach(x, dim, positions, x.shape, "x")
     if not isinstance(src, Tensor):
-        if isinstance(src, float) and x.dtype.kind != "f":
+        if isinstance(src, float) and not is_floating(x.dtype):
             raise TypeError(f"a floating value cannot be stored in a tensor of dtype {x.dtype}")
         if not isinstance(src, (bool, int, float)):
             raise TypeError(f"src must be a Tensor or a number, got {type(src).__name__}")
@@ -136,9 +137,12 @@ def _placed(x: Tensor, dim: int, index: Tensor, src, inplace: bool) -> Tensor:
     if inplace:
         check_inplace(x, src)
     library, y = xp(x), x.data if inplace else x.data.copy(order="K")
-    y[at] = values if src is None else library.ascontiguousarray(values)  # see check_range
     needs_x, needs_src = x.requires_grad, src is not None and src.requires_grad
-    stays, shape = last_writers(y, at, index.shape) if needs_src else None, None if src is None else src.shape
+    stays, shape = None, None if src is None else src.shape
+    if src is None:
+        y[at] = values
+    else:
+        stays = write_in_order(y, at, index.shape, values, needs_src)
 
     def backward(gy):
         gx = gsrc = None
@@ -234,7 +238,10 @@ def one_hot(x: Tensor, num_classes: int = -1) -> Tensor:
         raise ValueError(f"num_classes must be an integer of at least 1, or -1, got {num_classes!r}")
     if not x.numel() and num_classes == -1:
         raise ValueError("num_classes must be given for an empty tensor")
-    low, high = (int(x.data.min()), int(x.data.max())) if x.numel() else (0, 0)
+    bounds = extremes(x.data) if x.numel() else (0, 0)
+    if bounds is None and num_classes == -1:
+        raise ValueError("num_classes must be given while a step is captured")
+    low, high = bounds or (0, 0)
     count = high + 1 if num_classes == -1 else int(num_classes)
     if low < 0 or high >= count:
         raise ValueError(f"class {low if low < 0 else high} is out of range for {count} classes")

@@ -11,7 +11,8 @@ import math
 
 import numpy as np
 
-from minigrad.device import array_module
+from minigrad.device import array_module, device_of, is_floating, move
+from minigrad.kernels import for_array
 from minigrad.ops._base import (
     check_devices,
     check_inplace,
@@ -90,6 +91,8 @@ def _item(item, x: Tensor):
     elif isinstance(item, (list, tuple, range)):
         numbers = [i.tolist() if isinstance(i, Tensor) else i for i in item]
         item = xp(x).asarray(numbers, dtype=None if numbers else np.int64)
+    elif isinstance(item, np.ndarray):
+        item = move(item, device_of(x.data))
     elif not hasattr(item, "dtype"):
         raise TypeError(f"an index must be integers, slices, None, ..., or tensors of them, got {type(item).__name__}")
     if item.dtype == np.uint8:
@@ -121,12 +124,23 @@ def check_range(index, dim: int, size: int):
     In C order, because NumPy writes to repeated positions in the order of memory, and the last one is to stay.
     """
     if index.size:
-        low, high = int(index.min()), int(index.max())
+        low, high = extremes(index) or (-1, 0)
         if low < -size or high >= size:
             raise _out_of_range(high if high >= size else low, dim, size)
         if low < 0:
             index = index + size * (index < 0)
     return array_module(index).ascontiguousarray(index) if index.ndim else index
+
+
+def extremes(index) -> tuple[int, int] | None:
+    """The smallest and the largest of an array of integers; None while a graph is captured, when nothing can be looked at."""
+    library = array_module(index)
+    if library is np:
+        return int(index.min()), int(index.max())
+    if library.cuda.get_current_stream().is_capturing():
+        return None
+    low, high = library.stack([index.min(), index.max()]).tolist()  # one transfer
+    return low, high
 
 
 def _out_of_range(index: int, dim: int, size: int) -> IndexError:
@@ -166,12 +180,12 @@ def setitem(x: Tensor, index, value) -> Tensor:
     target = x.data[(*basic, ...)]
     picked = target[advanced].shape if advanced else target.shape
     _check_fits(value, picked)
-    stays = last_writers(target, advanced, picked) if advanced and tensor is not None and tensor.requires_grad else None
-    if advanced:
-        target[advanced] = xp(x).ascontiguousarray(value) if getattr(value, "ndim", 0) else value
-    else:
-        target[...] = value
     needs_x, needs_value = x.requires_grad, tensor is not None and tensor.requires_grad
+    stays = None
+    if advanced and (needs_value or getattr(value, "ndim", 0)):
+        stays = write_in_order(target, advanced, picked, value, needs_value)
+    else:
+        target[advanced or ...] = value
     shape = getattr(value, "shape", ())
 
     def backward(gy):
@@ -195,12 +209,14 @@ def _value(x: Tensor, value):
     tensor = value if isinstance(value, Tensor) else None
     if tensor is None and not isinstance(value, (bool, int, float, np.generic, np.ndarray)):
         raise TypeError(f"value must be a number or a Tensor, got {type(value).__name__}: use mg.tensor(...)")
+    if isinstance(value, np.ndarray):
+        value = move(value, device_of(x.data))
     if tensor is not None:
         check_devices(x=x, value=tensor)
         value = tensor.data
     check_inplace(x, tensor)
-    kind = np.asarray(value).dtype.kind if tensor is None else value.dtype.kind
-    if kind == "f" and x.dtype.kind != "f":
+    dtype = value.dtype if hasattr(value, "dtype") else np.result_type(value)
+    if is_floating(dtype) and not is_floating(x.dtype):
         raise TypeError(f"floating values cannot be stored in a tensor of dtype {x.dtype}: convert with .to(x.dtype)")
     return tensor, value.copy() if tensor is not None and tensor.version is x.version else value
 
@@ -219,13 +235,31 @@ def _fold(g, shape: tuple[int, ...]):
     return unbroadcast(g, shape[lead:]).reshape(shape)
 
 
-def last_writers(target, advanced: tuple, picked: tuple[int, ...]):
-    """1 where an element of the indexed shape is the last one to be written to its place, else 0."""
-    library = array_module(target)
-    number = library.arange(math.prod(picked)).reshape(picked)
-    place = library.empty(target.shape, np.int64)
-    place[advanced] = number
-    return place[advanced] == number
+def write_in_order(target, advanced: tuple, picked: tuple[int, ...], value, needs_gradient: bool):
+    """``target[advanced] = value`` such that the last value stays where positions repeat (arrays; ``picked``: the indexed shape).
+
+    Returns, if a gradient is needed, 1 for each of the elements that stay, else 0.
+    """
+    library, count = array_module(target), math.prod(picked)
+    value = library.ascontiguousarray(value)  # NumPy writes in the order of memory: see check_range
+    last = _last_writers(target, advanced, picked) if needs_gradient or library is not np else None
+    if library is not np and count:  # a card writes in any order: let all that meet in one place write the same
+        lead = max(value.ndim - len(picked), 0)
+        value = library.broadcast_to(value.reshape(value.shape[lead:]), picked).reshape(-1)[last]
+    target[advanced] = value
+    return last == library.arange(count).reshape(picked) if needs_gradient else None
+
+
+def _last_writers(target, advanced: tuple, picked: tuple[int, ...]):
+    """For each element of the indexed shape the number of the one that comes last of all that go to its place."""
+    library, count = array_module(target), math.prod(picked)
+    if library is np:
+        place = np.empty(target.shape, np.int64)
+        place[advanced] = np.arange(count).reshape(picked)
+        return place[advanced]
+    places = library.arange(target.size).reshape(target.shape)[advanced].reshape(-1)
+    order = library.argsort(places, kind="stable")
+    return order[library.searchsorted(places[order], places, side="right") - 1].reshape(picked)
 
 
 def add_at(target, advanced: tuple, values) -> None:
@@ -242,24 +276,9 @@ def add_at(target, advanced: tuple, values) -> None:
     neighbours = dims == list(range(dims[0], dims[-1] + 1))
     first, k = dims[0] if neighbours else 0, position.ndim  # where the k dimensions of the index stand in values
     values = values.transpose(*range(first, first + k), *range(first), *range(first + k, values.ndim))
-    sums = _sums_by_position(values.reshape(position.size, -1), position.reshape(-1), math.prod(lengths))
+    sums = for_array(values).sums_by_position(values.reshape(position.size, -1), position.reshape(-1), math.prod(lengths))
     moved = target.transpose(*dims, *(d for d in range(target.ndim) if d not in dims))
     moved += sums.reshape(moved.shape)
-
-
-def _sums_by_position(rows, position, count: int):
-    """(count, K): the sum of the ``rows`` (M, K) that have each position; ``position`` is (M,)."""
-    library = array_module(rows)
-    sums = library.zeros((count, rows.shape[1]), rows.dtype)
-    order = library.argsort(position, kind="stable")
-    position = position[order]
-    first = library.concatenate([library.ones(1, bool), position[1:] != position[:-1]])
-    if bool(first.all()):  # every position occurs once
-        sums[position] = rows[order]
-        return sums
-    starts = first.nonzero()[0]
-    sums[position[starts]] = library.add.reduceat(rows[order], starts, axis=0, dtype=np.float64)
-    return sums
 
 
 # ---- masks -------------------------------------------------------------------------------------------------------------
@@ -281,7 +300,7 @@ def _number(x: Tensor, value) -> bool | int | float:
         value = value.item()
     if not isinstance(value, (bool, int, float)):
         raise TypeError(f"value must be a number, got {type(value).__name__}")
-    if isinstance(value, float) and x.dtype.kind != "f":
+    if isinstance(value, float) and not is_floating(x.dtype):
         raise TypeError(f"a floating value cannot be stored in a tensor of dtype {x.dtype}")
     return value
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from minigrad.device import array_module
+from minigrad.device import array_module, is_floating
 from minigrad.kernels import for_array
 from minigrad.ops._base import check_alike, check_devices, check_tensor, data_of, op, quiet, record, unbroadcast
 from minigrad.tensor import Tensor
@@ -77,7 +77,9 @@ def matmul(x: Tensor, other: Tensor) -> Tensor:
 
 def _product(a, b):
     """a @ b for arrays of at least two dimensions; (..., n, k) @ (k, m) as one product of (... * n, k) and (k, m)."""
-    if a.dtype.kind != "f" or a.dtype.itemsize < 4 or not a.size or not b.size:
+    if (a.dtype.kind != "f" and not is_floating(a.dtype)) or not a.size or not b.size:
+        return a @ b
+    if a.dtype.itemsize < 4 and isinstance(a, np.ndarray):  # no kernel of the processor computes with these
         return a @ b
     kernels = for_array(a)
     if b.ndim == 2:

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from minigrad.device import array_module
+from minigrad.device import array_module, is_floating, to_numpy
 from minigrad.kernels import for_array
 from minigrad.ops._base import check_devices, check_dtypes, check_float, check_tensor, data_of, op, quiet, record, xp
 from minigrad.tensor import Tensor
@@ -46,15 +46,17 @@ def _check_same_shape(input: Tensor, target: Tensor) -> None:
     raise ValueError(f"input and target must have one shape, got input {input.shape} and target {target.shape}{fix}")
 
 
-def _reduce(losses, reduction: str, divisor: float | None = None):
-    """``losses`` reduced; the mean divides by ``divisor`` (by default the number of elements)."""
+def _reduce(losses, reduction: str, divisor=None):
+    """``losses`` reduced; the mean divides by ``divisor`` (by default the number of elements), a number or a 0-d array."""
     if reduction == "none":
         return losses
     total = losses.sum(dtype=np.float64)
     if reduction == "sum":
         return total.astype(losses.dtype)
     divisor = losses.size if divisor is None else divisor
-    return (total / (divisor or math.nan)).astype(losses.dtype)
+    if isinstance(divisor, (int, float)):
+        divisor = divisor or math.nan
+    return (total / divisor).astype(losses.dtype)
 
 
 def _spread(gy, reduction: str, size: int):
@@ -79,7 +81,7 @@ def _check_classes(input: Tensor, target: Tensor, weight: Tensor | None, ignore_
         raise ValueError("input must be (K,), (N, K) or (N, K, d1, ...), got a tensor without dimensions")
     expected = input.shape[:1] + input.shape[2:] if input.ndim > 1 else ()
     if target.dtype.kind not in "iu":
-        nans = int(xp(target).isnan(target.data).sum()) if target.dtype.kind == "f" else 0
+        nans = int(xp(target).isnan(target.data).sum()) if is_floating(target.dtype) else 0
         found = f"{target.dtype} values" + (f", {nans} of them NaN" if nans else "")
         raise TypeError(
             f"target must hold class indices (integers), got {found}: use target.long() for labels"
@@ -104,18 +106,16 @@ def _class_count(input: Tensor) -> int:
 
 def _check_labels(target: Tensor, count: int, ignore_index: int) -> None:
     """Raise ValueError if a label is neither a class nor ``ignore_index``."""
-    library, labels = xp(target), target.data
-    if labels.size and int(labels.view(f"u{labels.itemsize}").max()) < count:  # as unsigned numbers negative ones are the largest
+    if for_array(target.data).check_labels(target.data, count, ignore_index):
         return
+    labels = to_numpy(target.data)
     wrong = ((labels < 0) | (labels >= count)) & (labels != ignore_index)
-    if not wrong.any():
-        return
     first = int(wrong.reshape(-1).argmax())
     index = tuple(int(i) for i in np.unravel_index(first, labels.shape))
     value = int(labels.reshape(-1)[first])
     where = f"target[{', '.join(map(str, index))}]" if index else "target"
     kept = labels[labels != ignore_index]
-    fix = ": the labels seem to count from 1, use target - 1" if int(kept.min()) == 1 and int(library.max(kept)) == count else ""
+    fix = ": the labels seem to count from 1, use target - 1" if int(kept.min()) == 1 and int(kept.max()) == count else ""
     raise ValueError(
         f"{where} is {value}, but input has {count} classes: labels must be in 0 ... {count - 1}"
         f" (or ignore_index, {ignore_index}){fix}"
@@ -147,10 +147,13 @@ def _unrows(rows, shape: tuple[int, ...]):
 
 
 def _kept_weight(labels, weight, ignore_index: int):
-    """The sum of the weights of all labels that are not ignored: what the mean divides by."""
-    kept = labels != ignore_index
+    """The sum of the weights of all labels that are not ignored: what the mean divides by. On a card it stays there."""
+    kept, library = labels != ignore_index, array_module(labels)
+    if library is not np:
+        factors = kept if weight is None else library.where(kept, weight[library.where(kept, labels, 0)], 0)
+        return factors.sum(dtype=np.float64)
     if weight is None:
-        return int(array_module(kept).count_nonzero(kept))
+        return int(np.count_nonzero(kept))
     return float(weight[labels[kept]].sum(dtype=np.float64))
 
 
@@ -180,7 +183,7 @@ def cross_entropy(
     if isinstance(label_smoothing, bool) or not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must be in 0 ... 1, got {label_smoothing!r}")
     smoothing = float(label_smoothing)
-    if check_tensor(target, "target").dtype.kind == "f" and target.shape == check_tensor(input, "input").shape:
+    if is_floating(check_tensor(target, "target").dtype) and target.shape == check_tensor(input, "input").shape:
         return _cross_entropy_of_probabilities(input, target, weight, ignore_index, reduction, smoothing)
     _check_classes(input, target, weight, ignore_index)
     shape, kernels = input.shape, for_array(input.data)
@@ -243,18 +246,19 @@ def nll_loss(
     _check_classes(input, target, weight, ignore_index)
     library, shape = xp(input), input.shape
     rows, labels = _rows(input.data), target.data.reshape(-1).astype(np.int64)
-    chosen = library.flatnonzero(labels != ignore_index)
-    classes = labels[chosen]
-    factors = library.ones(len(chosen), rows.dtype) if weight is None else weight.data[classes]
-    losses = library.zeros(len(rows), rows.dtype)
-    losses[chosen] = -factors * rows[chosen, classes]
+    kept = labels != ignore_index
+    chosen, classes = library.arange(len(rows)), library.where(kept, labels, 0)  # of ignored rows one that exists
+    factors = library.ones(1, rows.dtype) if weight is None else weight.data[classes]
+    zero = rows.dtype.type(0)
+    losses = library.where(kept, -factors * rows[chosen, classes], zero) if rows.size else library.zeros(len(rows), rows.dtype)
     divisor = _kept_weight(labels, data_of(weight), ignore_index) if reduction == "mean" else None
     m, dtype = rows.shape, rows.dtype
 
     def backward(gy):
         gy = library.broadcast_to((gy / divisor if reduction == "mean" else gy).reshape(-1), m[:1])
         grows = library.zeros(m, dtype)
-        grows[chosen, classes] = -factors * gy[chosen]
+        if grows.size:
+            grows[chosen, classes] = library.where(kept, -factors * gy, zero)
         return _unrows(grows, shape), None, None
 
     return record(_reduce(losses.reshape(target.shape), reduction, divisor), (input, None, None), backward)

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from minigrad.device import is_floating
 from minigrad.ops._base import (
     check_devices,
     check_inplace,
@@ -53,7 +54,7 @@ __all__ = [
 def _floats(x: Tensor):
     """The array of ``x``, integers as float32."""
     check_tensor(x)
-    return x.data if x.dtype.kind == "f" else x.data.astype(np.float32)
+    return x.data if is_floating(x.dtype) else x.data.astype(np.float32)
 
 
 # ---- exponentials and logarithms ---------------------------------------------------------------------------------------
@@ -310,7 +311,7 @@ def round(x: Tensor, decimals: int = 0) -> Tensor:
 
 def _rounded(x: Tensor, name: str):
     a = check_tensor(x).data
-    return getattr(xp(x), name)(a) if a.dtype.kind == "f" else a.copy(order="K")
+    return getattr(xp(x), name)(a) if is_floating(a.dtype) else a.copy(order="K")
 
 
 # ---- clamp and where ---------------------------------------------------------------------------------------------------
@@ -359,7 +360,7 @@ def clamp(x: Tensor, min: Limit = None, max: Limit = None) -> Tensor:
     """
     low, high = _limits(x, min, max)
     library, a = xp(x), x.data
-    if a.dtype.kind != "f" and (isinstance(low, float) or isinstance(high, float)):
+    if not is_floating(a.dtype) and (isinstance(low, float) or isinstance(high, float)):
         a = a.astype(np.float32)
     inputs = (x, *(limit if isinstance(limit, Tensor) else None for limit in (min, max)))
     needs = [t is not None and t.requires_grad for t in inputs]
@@ -386,7 +387,7 @@ def clamp_(x: Tensor, min: Limit = None, max: Limit = None) -> Tensor:
     if isinstance(min, Tensor) or isinstance(max, Tensor):
         raise TypeError("min and max must be numbers: use clamp for tensors")
     low, high = _limits(x, min, max)
-    if x.dtype.kind != "f" and (isinstance(low, float) or isinstance(high, float)):
+    if not is_floating(x.dtype) and (isinstance(low, float) or isinstance(high, float)):
         raise TypeError(f"a floating limit cannot be stored in a tensor of dtype {x.dtype}: use clamp")
     check_inplace(x)
     library, a = xp(x), x.data
@@ -408,7 +409,7 @@ def _alternatives(x, y, library):
         if not isinstance(value, (bool, int, float, Tensor)):
             raise TypeError(f"{name} must be a Tensor or a number, got {type(value).__name__}")
     tensors = [t for t in (x, y) if isinstance(t, Tensor)]
-    floats = [t.dtype for t in tensors if t.dtype.kind == "f"]
+    floats = [t.dtype for t in tensors if is_floating(t.dtype)]
     if floats:
         dtype = np.result_type(*floats)
     elif isinstance(x, float) or isinstance(y, float):
@@ -423,10 +424,10 @@ def where(condition: Tensor, x: Tensor | float, y: Tensor | float) -> Tensor:
     """x where ``condition`` (booleans) is true, else y; all three broadcast. The gradient goes to the one that was taken."""
     if check_tensor(condition, "condition").dtype.kind != "b":
         raise TypeError(f"condition must hold booleans, got dtype {condition.dtype}: compare, as in x > 0")
-    a, b = _alternatives(x, y, xp(condition))
     inputs = tuple(t if isinstance(t, Tensor) else None for t in (x, y))
     tensors = {name: t for name, t in (("condition", condition), ("x", inputs[0]), ("y", inputs[1])) if t is not None}
     check_devices(**tensors)
+    a, b = _alternatives(x, y, xp(condition))
     _check_broadcast(**tensors)
     library, mask = xp(condition), condition.data
     to_x, to_y = ((t.shape, t.dtype) if t is not None and t.requires_grad else None for t in inputs)

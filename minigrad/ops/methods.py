@@ -8,6 +8,7 @@ import numpy as np
 
 from minigrad import creation, ops, testing
 from minigrad._names import missing
+from minigrad.device import bfloat16
 from minigrad.tensor import Tensor
 
 __all__: list[str] = []
@@ -209,8 +210,14 @@ def _cuda(x: Tensor, device=None, non_blocking: bool = False) -> Tensor:
     return ops.to(x, "cuda" if device is None else f"cuda:{device}" if isinstance(device, int) else device)
 
 
+def _bfloat16(x: Tensor) -> Tensor:
+    """x as bfloat16; x itself if it is that already."""
+    return ops.to(x, bfloat16())
+
+
 CONVERSIONS = {
     "half": _caster(np.float16),
+    "bfloat16": _bfloat16,
     "float": _caster(np.float32),
     "double": _caster(np.float64),
     "byte": _caster(np.uint8),
@@ -310,7 +317,7 @@ INPLACE = {
 
 
 _TYPES = {"float16": "Half", "float32": "Float", "float64": "Double", "uint8": "Byte", "int8": "Char"}
-_TYPES |= {"int16": "Short", "int32": "Int", "int64": "Long", "bool": "Bool"}
+_TYPES |= {"bfloat16": "BFloat16", "int16": "Short", "int32": "Int", "int64": "Long", "bool": "Bool"}
 
 
 def _type(x: Tensor, dtype=None) -> Tensor | str:

@@ -16,6 +16,8 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+import numpy as np
+
 from minigrad.autograd import Deferred, finished
 from minigrad.kernels import for_array
 from minigrad.kernels.layout import is_channels_last
@@ -51,7 +53,7 @@ def batch_norm_training(
             f"{channels} channels. In training use a larger batch or image, or GroupNorm; for inference call model.eval()"
         )
     y, mean, var = _normalize("batch_norm", x, weight, bias, eps, lambda pixels: (1, n * pixels, channels, 1))
-    return y, Tensor(mean[0].copy()), Tensor(var[0])  # backward reads mean, so the caller gets another array
+    return y, Tensor(mean[0]), Tensor(var[0])
 
 
 @op
@@ -70,7 +72,8 @@ def batch_norm_inference(
         if check_float(value, name).shape != (channels,):
             raise ValueError(f"{name} must have shape ({channels},), one number per channel, got {value.shape}")
     check_devices(x=x, mean=mean, var=var)
-    statistics = mean.array[None].astype(x.dtype), var.array[None].astype(x.dtype)  # copies: modules update theirs in place
+    kind = _real(x.array)
+    statistics = mean.array[None].astype(kind), var.array[None].astype(kind)  # copies: modules update theirs in place
 
     def view_of(pixels):
         return 1, n * pixels, channels, 1
@@ -94,7 +97,7 @@ def instance_norm_training(
             "image and channel. Use a larger image, or GroupNorm"
         )
     y, mean, var = _normalize("instance_norm", x, weight, bias, eps, lambda pixels: (n, pixels, channels, 1))
-    return y, Tensor(mean.copy()), Tensor(var)
+    return y, Tensor(mean), Tensor(var)
 
 
 @op
@@ -126,7 +129,7 @@ def layer_norm(
     weight and bias: of ``normalized_shape``, or None.
     """
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-    check_alike(x=x, weight=weight, bias=bias)
+    _check_types(x, weight, bias)
     _check_eps(eps)
     if not shape or x.shape[x.ndim - len(shape) :] != shape:
         raise ValueError(f"normalized_shape {shape} must be the last dimensions of x, whose shape is {x.shape}")
@@ -176,9 +179,25 @@ def _check_eps(eps) -> None:
         raise ValueError(f"eps must be a number of at least 0, got {eps!r}")
 
 
+def _real(x) -> np.dtype:
+    """The dtype of the statistics and parameters of an array: float32 for 16-bit numbers, else its own."""
+    return np.dtype(np.float32) if x.dtype.itemsize == 2 else x.dtype
+
+
+def _check_types(x, weight, bias) -> None:
+    """All of one dtype and device; beside an x of 16-bit numbers the parameters may be float32."""
+    if isinstance(x, Tensor) and x.array.dtype.itemsize == 2:
+        check_devices(x=check_float(x), weight=weight, bias=bias)
+        for name, value in (("weight", weight), ("bias", bias)):
+            if value is not None and check_float(value, name).dtype not in (x.dtype, np.float32):
+                raise TypeError(f"{name} must be {x.dtype} like x, or float32, got {value.dtype}")
+    else:
+        check_alike(x=x, weight=weight, bias=bias)
+
+
 def _check(x, weight, bias, eps) -> None:
-    """x (N, C, ...), weight and bias (C,) or None, all of one dtype and device."""
-    check_alike(x=x, weight=weight, bias=bias)
+    """x (N, C, ...), weight and bias (C,) or None."""
+    _check_types(x, weight, bias)
     _check_eps(eps)
     if x.ndim < 2:
         raise ValueError(f"x must have at least 2 dimensions (N, C, ...), got shape {x.shape}")
@@ -201,7 +220,7 @@ def _record(name, x, weight, bias, eps, axes, view, order, statistics=None):
     ``order``: the transposition that brings the affine parameters into the memory order of the view.
     ``statistics``: a constant (mean, var), or None to compute them.
     """
-    library, kernels = xp(x), for_array(x.array)
+    library, kernels, kind = xp(x), for_array(x.array), _real(x.array)
     back = _inverse(axes)
 
     def rows(array):  # copies only what does not lie in memory in the order of axes
@@ -211,23 +230,26 @@ def _record(name, x, weight, bias, eps, axes, view, order, statistics=None):
         return array.reshape(moved).transpose(back)
 
     def affine(p):
-        return None if p is None else library.ascontiguousarray(p.array.transpose(order)).reshape(view[2:])
+        if p is None:
+            return None
+        turned = library.ascontiguousarray(p.array.transpose(order)).reshape(view[2:])
+        return turned if turned.dtype == kind else turned.astype(kind)
 
     turned = x.array.transpose(axes)
     moved = turned.shape
 
     x4, w, b = library.ascontiguousarray(turned).reshape(view), affine(weight), affine(bias)
     waits = name == "batch_norm" and is_worth_it(x)
-    if waits:  # optimizers change the parameters in place
-        w, b = (None if p is None else p.copy() for p in (w, b))
-    mean, var = kernels.moments(x4) if statistics is None else statistics
-    rstd = (1.0 / library.sqrt(var + eps)).astype(x.dtype, copy=False)
-    weight_shape = weight.shape if weight is not None and weight.requires_grad else None
-    bias_shape = bias.shape if bias is not None and bias.requires_grad else None
+    given, var = kernels.moments(x4) if statistics is None else statistics
+    # Optimizers change the parameters in place before what waits is computed; and the caller may change the mean that it gets.
+    returned = statistics is None and name in ("batch_norm", "instance_norm")
+    mean, rstd, w, b = kernels.normalization_constants(given, var, w, b, eps, returned, waits)
+    of_weight = (weight.shape, weight.dtype) if weight is not None and weight.requires_grad else None
+    of_bias = (bias.shape, bias.dtype) if bias is not None and bias.requires_grad else None
 
-    def parameter(gradient, shape):
+    def parameter(gradient, shape, dtype):
         turned = gradient.reshape(tuple(shape[i] for i in order)).transpose(_inverse(order))
-        return library.ascontiguousarray(turned)
+        return library.ascontiguousarray(turned).astype(dtype, copy=False)
 
     def backward(gy):
         rectified = type(gy) is Deferred  # by a rectifier that was computed together with this
@@ -235,8 +257,8 @@ def _record(name, x, weight, bias, eps, axes, view, order, statistics=None):
         gx, gw, gb = kernels.normalize_backward(gy, x4, mean, rstd, w, statistics is None, b, rectified)
         return (
             image(gx),
-            parameter(gw, weight_shape) if weight_shape else None,
-            parameter(gb, bias_shape) if bias_shape else None,
+            parameter(gw, *of_weight) if of_weight else None,
+            parameter(gb, *of_bias) if of_bias else None,
         )
 
     if waits:
@@ -252,7 +274,7 @@ def _record(name, x, weight, bias, eps, axes, view, order, statistics=None):
     else:
         y = image(kernels.normalize_forward(x4, mean, rstd, w, b))
         y = record(y, (x, weight, bias), backward, saves=(x, weight), name=name)
-    return y, mean, var
+    return y, given, var
 
 
 @lru_cache(maxsize=64)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from minigrad.device import array_module, is_floating
 from minigrad.ops._base import check_tensor, op, record, xp
 from minigrad.tensor import Tensor
 
@@ -63,7 +64,7 @@ def _pad_constant(x: Tensor, pairs: dict[int, tuple[int, int]], value: float) ->
     shape = tuple(n + before + after for n, (before, after) in zip(x.shape, both, strict=True))
     if any(n < 0 for n in shape):
         raise ValueError(f"pad crops more than there is: shape {x.shape} would become {shape}")
-    if not isinstance(value, (bool, int, float)) or (isinstance(value, float) and x.dtype.kind != "f"):
+    if not isinstance(value, (bool, int, float)) or (isinstance(value, float) and not is_floating(x.dtype)):
         raise TypeError(f"value must be a number that dtype {x.dtype} can hold, got {value!r}")
     kept = tuple(slice(max(-b, 0), n - max(-a, 0)) for n, (b, a) in zip(x.shape, both, strict=True))  # of x
     inner = tuple(slice(max(b, 0), n - max(a, 0)) for n, (b, a) in zip(shape, both, strict=True))  # of y
@@ -108,7 +109,7 @@ def _edges(mode: str, size: int, before: int, after: int) -> list[tuple[slice, s
 def _pad_dim(x, mode: str, dim: int, before: int, after: int):
     """The array x padded along one dimension."""
     size, lead = x.shape[dim], (slice(None),) * dim
-    y = np.empty_like(x, shape=(*x.shape[:dim], before + size + after, *x.shape[dim + 1 :]))
+    y = array_module(x).empty_like(x, shape=(*x.shape[:dim], before + size + after, *x.shape[dim + 1 :]))
     y[(*lead, slice(before, before + size))] = x
     for target, source in _edges(mode, size, before, after):
         y[(*lead, target)] = x[(*lead, source)]

@@ -12,6 +12,7 @@ from collections import namedtuple
 
 import numpy as np
 
+from minigrad.device import is_floating
 from minigrad.ops._base import check_float, check_tensor, no_gradient, normalize_dims, op, quiet, record, xp
 from minigrad.ops.arithmetic import maximum, minimum
 from minigrad.tensor import Tensor
@@ -70,7 +71,7 @@ def sum(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The sum over ``dim``. Integers and booleans give int64."""
     axes, library = _axes(check_tensor(x), dim), xp(x)
     shape, kept = x.shape, _kept(x.shape, axes)
-    if x.dtype.kind != "f":
+    if not is_floating(x.dtype):
         return Tensor(x.data.sum(axis=axes, keepdims=keepdim, dtype=np.int64))
 
     def backward(gy):
@@ -210,7 +211,7 @@ def logsumexp(x: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
 def cumsum(x: Tensor, dim: int) -> Tensor:
     """y[i] = x[0] + ... + x[i] along the one dimension ``dim``. Integers and booleans give int64."""
     axis = _one_axis(check_tensor(x), dim)
-    if x.dtype.kind != "f":
+    if not is_floating(x.dtype):
         return Tensor(x.data.cumsum(axis=axis, dtype=np.int64) if x.ndim else x.data.astype(np.int64))
     library = xp(x)
 
@@ -237,7 +238,7 @@ def _one_axis(x: Tensor, dim: int) -> int:
 def prod(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The product over ``dim``. Integers and booleans give int64. The gradient is exact where elements are 0 too."""
     axes, library = _axes(check_tensor(x), dim), xp(x)
-    if x.dtype.kind != "f":
+    if not is_floating(x.dtype):
         return Tensor(x.data.prod(axis=axes, keepdims=keepdim, dtype=np.int64))
     a, kept = x.data, _kept(x.shape, axes)
 

@@ -6,6 +6,7 @@ from collections import namedtuple
 
 import numpy as np
 
+from minigrad.device import is_floating
 from minigrad.ops._base import check_tensor, no_gradient, normalize_dims, op, record, xp
 from minigrad.tensor import Tensor
 
@@ -107,7 +108,7 @@ def median(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor |
     order = _order(flat, axis, False, library)
     lead = (slice(None),) * axis
     middle = order[(*lead, slice((length - 1) // 2, (length + 1) // 2))]
-    if flat.dtype.kind == "f":
+    if is_floating(flat.dtype):
         nans = library.isnan(flat)
         middle = library.where(nans.any(axis=axis, keepdims=True), nans.argmax(axis=axis, keepdims=True), middle)
     values, scatter = _gather(flat, middle, axis, library)

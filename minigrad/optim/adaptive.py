@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import numpy as np
 
-from minigrad.device import array_module
+from minigrad.device import array_module, device_of
 from minigrad.kernels.layout import flat_views
 from minigrad.optim.optimizer import Optimizer, check_alike, check_number
 from minigrad.tensor import Tensor
 
-__all__ = ["AdaptiveOptimizer", "add_square", "blocks", "check_options", "lerp"]
+__all__ = ["AdaptiveOptimizer", "add_square", "blocks", "check_options", "lerp", "scratch_on_cards"]
 
 BLOCK = 1 << 16  # elements: six arrays of float32 then take 1.5 MB, which stays in a cache between passes over them
 
@@ -45,10 +45,11 @@ class AdaptiveOptimizer(Optimizer):
             for i, p in enumerate(group["params"]):
                 if p.grad is not None:
                     work.append((group, p, names, self._next_state(p, group, i, names)))
+        rooms = scratch_on_cards([p.array for _, p, _, _ in work], 3)
         with np.errstate(all="ignore"):  # what is not finite goes through silently, as everywhere
             for group, p, names, state in work:
                 p.settle()
-                self._step_of(group, p, names, state)
+                self._step_of(group, p, names, state, rooms)
                 p.bump_version()
                 self.state[p] = state
 
@@ -63,11 +64,11 @@ class AdaptiveOptimizer(Optimizer):
                 state[name] = Tensor(array_module(p.array).zeros_like(p.array))
         return state
 
-    def _step_of(self, group: dict[str, Any], p: Tensor, names: list[str], state: dict[str, Any]) -> None:
+    def _step_of(self, group: dict[str, Any], p: Tensor, names: list[str], state: dict[str, Any], rooms: dict) -> None:
         xp, decay, maximize = array_module(p.array), group["weight_decay"], group["maximize"]
         decay = 0 if group.get("decoupled_weight_decay") else decay  # then ``adapt`` sees to it
         arrays = [p.array, p.grad.array, *(state[name].array for name in names)]
-        for x, g, *averages, s, t, room in blocks(arrays, scratch=3):
+        for x, g, *averages, s, t, room in blocks(arrays, 3, rooms):
             if maximize:
                 g = xp.negative(g, out=room)
             if decay:
@@ -111,25 +112,45 @@ def check_options(group: dict[str, Any], numbers: Iterable[str], switches: Itera
             raise TypeError(f"{name} must be True or False, got {group[name]!r}")
 
 
-def blocks(arrays: list, scratch: int) -> Iterator[list]:
+def scratch_on_cards(arrays: Iterable, count: int) -> dict[Any, list]:
+    """Memory in which ``blocks`` can compute with any of these arrays that lie on graphics cards: ``count`` of the largest.
+
+    It is taken before anything is changed, so that a card without room for it leaves everything as it was.
+    """
+    largest: dict[Any, Any] = {}
+    for x in arrays:
+        if array_module(x) is not np and ((key := _kind(x)) not in largest or x.size > largest[key].size):
+            largest[key] = x
+    return {key: [array_module(x).empty_like(x).reshape(-1) for _ in range(count)] for key, x in largest.items()}
+
+
+def _kind(x: Any) -> tuple:
+    return x.dtype, device_of(x)
+
+
+def blocks(arrays: list, scratch: int, rooms: Mapping[Any, list] = MappingProxyType({})) -> Iterator[list]:
     """The arrays (of one shape and dtype) in parts that stay in the cache while several passes go over them.
 
-    With each part come ``scratch`` arrays of its shape to compute in. Arrays on the graphics card, and those that lie in
-    different memory orders, come whole.
+    With each part come ``scratch`` arrays of its shape to compute in. Arrays on a graphics card, and those that lie in different
+    memory orders, come whole. ``rooms``: what ``scratch_on_cards`` gave.
     """
     xp, flat = array_module(arrays[0]), flat_views(*arrays)
+    if xp is not np:
+        parts = arrays if flat is None else flat
+        yield [*parts, *(room[: parts[0].size].reshape(parts[0].shape) for room in rooms[_kind(parts[0])])]
+        return
     if flat is None:
-        yield [*arrays, *(xp.empty_like(arrays[0]) for _ in range(scratch))]
+        yield [*arrays, *(np.empty_like(arrays[0]) for _ in range(scratch))]
         return
     size = flat[0].size
-    length = min(size, BLOCK) if xp is np else size
-    rooms = [xp.empty(length, flat[0].dtype) for _ in range(scratch)]
+    length = min(size, BLOCK)
+    own = [np.empty(length, flat[0].dtype) for _ in range(scratch)]
     if length == size:
-        yield [*flat, *rooms]
+        yield [*flat, *own]
         return
     for start in range(0, size, length):
         parts = [x[start : start + length] for x in flat]
-        yield [*parts, *(room[: parts[0].size] for room in rooms)]
+        yield [*parts, *(room[: parts[0].size] for room in own)]
 
 
 def lerp(average: Any, value: Any, weight: float, s: Any, xp: ModuleType) -> None:

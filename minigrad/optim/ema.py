@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.device import array_module, device_of, move
-from minigrad.optim.adaptive import blocks, lerp
+from minigrad.device import array_module, device_of, is_floating, move
+from minigrad.optim.adaptive import blocks, lerp, scratch_on_cards
 from minigrad.optim.optimizer import check_count, check_number
 from minigrad.tensor import Tensor
 
@@ -60,11 +60,12 @@ class ExponentialMovingAverage:
         self._refuse_inside("update")
         pairs = self._pairs(self.model)
         weight = 1 - self.next_decay()
+        rooms = scratch_on_cards([average.array for _, average in pairs if is_floating(average.dtype)], 1)
         with np.errstate(all="ignore"):
             for t, average in pairs:
                 average.settle()
-                if average.dtype.kind == "f":
-                    for a, x, s in blocks([average.array, t.array], scratch=1):
+                if is_floating(average.dtype):
+                    for a, x, s in blocks([average.array, t.array], 1, rooms):
                         lerp(a, x, weight, s, array_module(a))
                 else:
                     average.array[...] = t.array

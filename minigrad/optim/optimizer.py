@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from minigrad.autograd import enable_grad
-from minigrad.device import array_module, device_of, move
+from minigrad.device import array_module, device_of, is_floating, move
+from minigrad.modes import state
 from minigrad.tensor import Tensor
 
 __all__ = ["Optimizer"]
@@ -28,6 +29,8 @@ class Optimizer:
     Raises TypeError for what is not a tensor, ValueError for an empty list, a parameter given twice, a tensor that an op
     made, and options out of range.
     """
+
+    can_be_captured = False  # whether update() may be part of a CUDA graph
 
     def __init__(self, params: Iterable, defaults: dict[str, Any]):
         self.defaults = defaults
@@ -57,7 +60,7 @@ class Optimizer:
         for t, label in zip(tensors, _labels(tensors, names, len(seen)), strict=True):
             if not isinstance(t, Tensor):
                 raise TypeError(f"params must hold tensors, but parameter {label} is a {type(t).__name__}")
-            if t.dtype.kind != "f":
+            if not is_floating(t.dtype):
                 raise TypeError(f"parameter {label} must hold floating-point numbers, got dtype {t.dtype}")
             if not t.is_leaf:
                 raise ValueError(f"parameter {label} was computed by {t.grad_fn.name}: only leaf tensors can be optimized")
@@ -77,6 +80,8 @@ class Optimizer:
             for p in group["params"]:
                 if p.grad is None:
                     continue
+                if state.capture is not None:
+                    state.capture.note(p)
                 if set_to_none:
                     p.grad = None
                 else:
@@ -89,6 +94,11 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        if state.capture is not None and not self.can_be_captured:
+            raise RuntimeError(
+                f"{type(self).__name__} computes with the number of its step, which a CUDA graph would hold fixed: use SGD in a "
+                "captured step, or take optimizer.step() out of it"
+            )
         self.update()
         self.stepped = True
         return loss

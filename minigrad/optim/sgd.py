@@ -7,6 +7,7 @@ from typing import Any
 
 from minigrad.device import array_module
 from minigrad.kernels import for_array
+from minigrad.modes import state
 from minigrad.optim.optimizer import Optimizer, check_alike, check_number
 from minigrad.tensor import Tensor
 
@@ -34,6 +35,8 @@ class SGD(Optimizer):
 
     Sources: Polyak 1964; Sutskever et al. 2013 (Nesterov's form); the formula is that of ``torch.optim.SGD``.
     """
+
+    can_be_captured = True
 
     def __init__(
         self,
@@ -74,18 +77,19 @@ class SGD(Optimizer):
     def update(self) -> None:
         """One step of every parameter that has a gradient."""
         calls = []  # everything is checked and allocated before the first parameter changes
-        for group in self.param_groups:
+        for number, group in enumerate(self.param_groups):
             kinds: dict[Any, list] = {}  # parameters may lie on several devices
             for i, p in enumerate(group["params"]):
                 if p.grad is not None:
                     kinds.setdefault(for_array(p.array), []).append((p, *self._velocity(p, group, i)))
-            calls += [(kernels, group, *zip(*members, strict=True)) for kernels, members in kinds.items()]
-        for kernels, group, parameters, velocities, first in calls:
+            calls += [(kernels, number, *zip(*members, strict=True)) for kernels, members in kinds.items()]
+        for kernels, number, parameters, velocities, first in calls:
+            group = self.param_groups[number]
             kernels.sgd_momentum_all(
                 [p.array for p in parameters],
                 [p.grad.array for p in parameters],
                 velocities if group["momentum"] else None,
-                group["lr"],
+                group["lr"] if state.capture is None else self._changing_rate(kernels, number),
                 group["momentum"],
                 group["dampening"],
                 group["weight_decay"],
@@ -97,6 +101,22 @@ class SGD(Optimizer):
                 p.bump_version()
                 if new:
                     self.state[p] = {"momentum_buffer": Tensor(velocity)}
+
+    def _changing_rate(self, kernels: Any, number: int) -> Any:
+        """Memory that holds the learning rate of a group at every replay of a CUDA graph; the other options stay as they are."""
+        fixed = [name for name in self.defaults if name != "lr"]
+        captured = {name: self.param_groups[number][name] for name in fixed}
+
+        def check() -> None:
+            for name, value in captured.items():
+                if self.param_groups[number][name] != value:
+                    raise RuntimeError(
+                        f"{name} of SGD was {value} when the step was captured and is {self.param_groups[number][name]} now: "
+                        "only the learning rate may change, so capture the step anew with cuda.graph"
+                    )
+
+        state.capture.checks.append(check)
+        return kernels.number_of_replay(lambda: self.param_groups[number]["lr"])
 
     def _velocity(self, p: Tensor, group: dict[str, Any], index: int) -> tuple[Any, bool]:
         """The velocity's array (None without momentum) and whether this is its first step."""

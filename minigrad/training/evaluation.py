@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from minigrad.autograd import no_grad
+from minigrad.data import to_device
 from minigrad.device import Device, device_of
 from minigrad.nn import Module
 from minigrad.nn.functional import cross_entropy
@@ -25,8 +26,9 @@ def evaluate(
     Raises ValueError if the loader gives nothing.
     """
     sums = MetricSums()
-    with evaluation_mode(model), no_grad():
-        for images, target in loader:
+    where = device_of_model(model)
+    with evaluation_mode(model), no_grad(), closing(to_device(loader, where)) as batches:
+        for images, target in batches:
             images, target = on_device(model, images, target)
             scores = model(images)
             sums.add(loss(scores, target).item(), scores, classes_of(loss, target))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minigrad.device import array_module
+from minigrad.device import array_module, is_floating
 from minigrad.nn import Module
 from minigrad.training.metrics import Metrics
 
@@ -54,7 +54,7 @@ def describe(line: dict[str, Any], epochs: int) -> str:
 def not_finite(model: Module) -> str | None:
     """The name of the first parameter or buffer that holds NaN or an infinity."""
     for name, tensor in model.state_dict().items():
-        if tensor.data.dtype.kind == "f" and not bool(array_module(tensor.data).isfinite(tensor.data).all()):
+        if is_floating(tensor.data.dtype) and not bool(array_module(tensor.data).isfinite(tensor.data).all()):
             return name
     return None
 

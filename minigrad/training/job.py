@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minigrad import data, models
+from minigrad.device import device
 from minigrad.nn import Module
 from minigrad.nn.functional import cross_entropy
 from minigrad.optim import ExponentialMovingAverage
@@ -55,11 +56,10 @@ class Job:
             check_frozen(frozen, self.report, options.weights)
         self.model.to(options.device)
         self.loss, self.test_loss = self._losses(test)
-        self.test_loader = data.DataLoader(
-            test, images.evaluation_batch(test), num_workers=num_workers, transform=self.transform.for_test()
-        )
+        ahead = {"num_workers": num_workers, "pin_memory": device(options.device).type == "cuda"}
+        self.test_loader = data.DataLoader(test, images.evaluation_batch(test), transform=self.transform.for_test(), **ahead)
         if training:
-            self._prepare_training(images.training_part(train, options), num_workers)
+            self._prepare_training(images.training_part(train, options), ahead)
 
     def _losses(self, test: Any) -> tuple[Callable, Callable]:
         if images.has_masks(test):
@@ -67,21 +67,23 @@ class Job:
             return loss, loss
         return make_loss(self.options), cross_entropy
 
-    def _prepare_training(self, train: Any, num_workers: int) -> None:
+    def _prepare_training(self, train: Any, ahead: dict[str, Any]) -> None:
         options = self.options
         order = {"batch_size": options.batch_size, "shuffle": True, "seed": options.seed}
         self.learner: Module = self.model
         if options.head_only:
             self.learner = HeadOnly(self.model)
-            still = data.DataLoader(train, 256, num_workers=num_workers, transform=self.transform.for_test())
+            still = data.DataLoader(train, 256, transform=self.transform.for_test(), **ahead)
             features = cached_features(self.model, still), cached_features(self.model, self.test_loader)
             self.train_loader = data.DataLoader(features[0], **order)
             self.test_loader = data.DataLoader(features[1], 256)
         else:
-            self.train_loader = data.DataLoader(train, num_workers=num_workers, transform=self.transform.for_training(), **order)
+            self.train_loader = data.DataLoader(train, transform=self.transform.for_training(), **ahead, **order)
         self.optimizer = make_optimizer(options, self.learner)
         self.scheduler = make_schedule(options, self.optimizer, len(self.train_loader))
         self.additions: dict[str, Any] = {"loss": self.loss, "test_loss": self.test_loss}
+        if options.amp:
+            self.additions["amp"] = options.amp
         if options.mixup or options.cutmix:
             if images.has_masks(train) or options.head_only:
                 raise ValueError("mixup and cutmix mix images that have one class each: leave them out here")

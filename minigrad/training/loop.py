@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from minigrad import random
+from minigrad.data import DataLoader, to_device
 from minigrad.nn import Module
 from minigrad.nn.functional import cross_entropy
-from minigrad.nn.utils import clip_grad_norm_
 from minigrad.optim import ExponentialMovingAverage, Optimizer
 from minigrad.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from minigrad.training.arguments import (
@@ -25,10 +25,11 @@ from minigrad.training.arguments import (
     parse_interval,
     steps_each_batch,
 )
-from minigrad.training.evaluation import classes_of, evaluate, on_device
+from minigrad.training.evaluation import classes_of, device_of_model, evaluate, on_device
 from minigrad.training.history import DivergedError, History, Interrupted, describe, not_finite, quality
 from minigrad.training.interrupt import Interruption
 from minigrad.training.metrics import Metrics, MetricSums
+from minigrad.training.mixed import Precision
 from minigrad.training.progress import Progress
 from minigrad.training.run_folder import RunFolder
 
@@ -46,6 +47,7 @@ def fit(
     test_loss: Callable | None = None,
     mixing: Callable | None = None,
     ema: ExponentialMovingAverage | None = None,
+    amp: str | None = None,
     epochs: int = 10,
     scheduler_step: str = "auto",
     clip_norm: float | None = None,
@@ -64,6 +66,7 @@ def fit(
     ``mixing``            what is done to each training batch, ``(images, classes) -> (images, classes)``, as ``data.Mixup``
     ``ema``               averages of the model's weights, taken after every step: they are what is evaluated, and what
                           ``best.safetensors`` keeps, and at the end the model has them
+    ``amp``               "bf16" or "fp16": train and evaluate in mixed precision (see ``mg.autocast``)
     ``scheduler_step``    when the schedule is stepped: after every "epoch" or every "step"; "auto": OneCycleLR after every step
     ``clip_norm``         the largest norm of all gradients together; None leaves them as they are
     ``run_dir``           a new or empty folder for the records and checkpoints of this run; None keeps none
@@ -81,6 +84,7 @@ def fit(
     training = _Training(model, train_loader, test_loader, optimizer, scheduler, loss)
     check_additions(model, test_loss, mixing, ema)
     training.test_loss, training.mixing, training.ema = test_loss or loss, mixing, ema
+    training.precision = Precision(model, amp)
     training.epochs = check_count(epochs, "epochs")
     training.max_steps = None if max_steps is None else check_count(max_steps, "max_steps")
     training.per_step = steps_each_batch(scheduler_step, scheduler)
@@ -127,8 +131,7 @@ class _Training:
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
         self.seconds = 0.0  # spent in this epoch before it was resumed
-        self.tested: Metrics | None = None  # what the last evaluation gave, after step tested_step
-        self.tested_step = 0
+        self.tested, self.tested_step = None, 0  # what the last evaluation gave (Metrics), and after which step
 
     # ---- the loop ------------------------------------------------------------------------------------------------------
 
@@ -164,22 +167,36 @@ class _Training:
         self.model.train()
         total = self.total()
         self.progress.begin(f"epoch {self.epoch + 1}/{self.epochs}", None if total == math.inf else total, self.batch)
-        batches = self.remaining_batches()
-        try:
-            for images, target in batches:
-                if self.mixing is not None:
-                    images, target = self.mixing(images, target)
+        with contextlib.closing(self.prepared_batches()) as batches:  # the loader's threads end now, not with the memory
+            for images, target, place in batches:
                 self.train_step(*on_device(self.model, images, target))
-                self.place = self.loader_state()
+                self.place = place
                 self.progress.step(self.sums, len(target))
                 self.stop_if_asked()
                 if self.checkpoint_is_due():
                     self.save()
                 if self.at_last_step():
                     break
+
+    def prepared_batches(self) -> Iterator[tuple]:
+        """(images, target, the loader's place behind them) for each batch of the rest of the epoch.
+
+        On a card batches are copied there one ahead, if they are the same bits whenever they are asked for.
+        """
+        where = device_of_model(self.model)
+        ahead = where.type == "cuda" and isinstance(self.train_loader, DataLoader) and self.mixing is None
+        return to_device(self.placed_batches(), where) if ahead else self.placed_batches()
+
+    def placed_batches(self) -> Iterator[tuple]:
+        batches = self.remaining_batches()
+        try:
+            for images, target in batches:
+                if self.mixing is not None:
+                    images, target = self.mixing(images, target)
+                yield images, target, self.loader_state()
         finally:
             if hasattr(batches, "close"):
-                batches.close()  # the loader's threads end now, not when the memory is collected
+                batches.close()
 
     def begin_epoch(self, epoch: int) -> None:
         self.epoch, self.batch, self.sums, self.seconds = epoch, 0, MetricSums(), 0.0
@@ -208,23 +225,20 @@ class _Training:
 
     def train_step(self, images, target) -> None:
         self.optimizer.zero_grad()
-        scores = self.model(images)
-        loss = self.loss(scores, target)
+        with self.precision.forward():
+            scores = self.model(images)
+            loss = self.loss(scores, target)
         value = loss.item()
         self.lr = self.optimizer.param_groups[0]["lr"]
         if not math.isfinite(value):
             raise self.diverged(f"the loss is {value} in step {self.step + 1}")
         self.sums.add(value, scores, classes_of(self.loss, target))
-        loss.backward()
-        if self.clip_norm is not None:
-            clip_grad_norm_(self.model.parameters(), self.clip_norm)
-        self.optimizer.step()
+        self.precision.step(loss, self.optimizer, self.clip_norm)
         if self.ema is not None:
             self.ema.update()
         if self.per_step:
             self.scheduler.step()
-        self.batch += 1
-        self.step += 1
+        self.batch, self.step = self.batch + 1, self.step + 1
 
     def finish_epoch(self) -> None:
         """Evaluate, step the schedule, record the epoch, save."""
@@ -274,7 +288,7 @@ class _Training:
                 raise _Stopped
 
         try:
-            with self.averaged():
+            with self.averaged(), self.precision.forward():
                 self.tested = evaluate(self.model, self.test_loader, self.test_loss, after_batch=after_batch)
         except _Stopped:  # only now are the model's own weights back, which the checkpoint must hold
             self.stop_if_asked()
@@ -314,12 +328,15 @@ class _Training:
             self.folder.save_last(self.state())
         self.saved_step, self.saved_time = self.step, time.monotonic()
 
+    def additions(self) -> tuple[tuple[str, Any, str], ...]:
+        return ("ema", self.ema, "averages of the weights (ema)"), ("scaler", self.precision.scaler, "a gradient scaler (amp)")
+
     def state(self) -> dict[str, Any]:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
-            **({} if self.ema is None else {"ema": self.ema.state_dict()}),
+            **{name: part.state_dict() for name, part, _ in self.additions() if part is not None},
             "rng": random.get_rng_state(),
             "progress": {
                 "epoch": self.epoch,
@@ -347,7 +364,7 @@ class _Training:
                 (self.model, state["model"]),
                 (optimizer, state["optimizer"]),
                 (self.scheduler, state["scheduler"]),
-                (self.ema, state.get("ema")),
+                *((part, state.get(name)) for name, part, _ in self.additions()),
                 (self.train_loader, progress["place"]),
             ):
                 if saved is not None:
@@ -368,9 +385,9 @@ class _Training:
         """Raise ValueError if the run had a schedule, or a loader with a state, and this training has not, or the reverse."""
         if (self.scheduler is None) != (state["scheduler"] is None):
             raise ValueError(f"it was saved {'without' if state['scheduler'] is None else 'with'} a schedule: give the same")
-        if (self.ema is None) != ("ema" not in state):
-            word = "with" if "ema" in state else "without"
-            raise ValueError(f"it was saved {word} averages of the weights (ema): give the same")
+        for name, part, what in self.additions():
+            if (part is None) != (name not in state):
+                raise ValueError(f"it was saved {'with' if name in state else 'without'} {what}: give the same")
         if (self.loader_state() is None) != (state["progress"]["place"] is None):
             kind = type(self.train_loader).__name__
             raise ValueError(f"train_loader is a {kind}, but the run had another kind of loader: give the same")

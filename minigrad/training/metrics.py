@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.device import to_numpy
+from minigrad.device import is_floating, to_numpy
 from minigrad.tensor import Tensor
 
 __all__ = ["MetricSums", "Metrics"]
@@ -122,7 +122,7 @@ class MetricSums:
 
 def _are_probabilities(target: np.ndarray) -> bool:
     """Whether the rows of an array (N, K) are probabilities of K classes, to the accuracy of float16."""
-    if target.ndim != 2 or target.dtype.kind != "f":
+    if target.ndim != 2 or not is_floating(target.dtype):
         return False
     return bool((target >= 0).all() and np.allclose(target.sum(1, dtype=np.float64), 1, rtol=0, atol=1e-2))
 

@@ -11,6 +11,7 @@ import numpy as np
 from minigrad import models
 from minigrad.data.registry import resolve_name
 from minigrad.data.standard import AUGMENTATIONS, NORMALIZATIONS
+from minigrad.training.mixed import AMP
 from minigrad.training.recipes import OPTIMIZERS, SCHEDULES, Recipe, default_for, published
 
 __all__ = ["Options"]
@@ -27,7 +28,8 @@ class Options(Recipe):
     is, on features computed once and without augmentation; ``lr_factor``: each part of the model has this times the rate of the
     next one (see ``transfer.py``). ``grey_as_color``: grey images are given to the model three times over, as colors; None: if
     the weights to begin with are for colors. ``instances``: masks hold numbers of cells, not classes (see
-    ``data.SegmentationDataset``). ``train_images``: so many of the training images, drawn by the seed.
+    ``data.SegmentationDataset``). ``train_images``: so many of the training images, drawn by the seed. ``amp``: "fp16" or "bf16",
+    mixed precision.
     """
 
     recipe: str | None = None
@@ -42,6 +44,7 @@ class Options(Recipe):
     grey_as_color: bool | None = None
     instances: bool = False
     train_images: int | None = None
+    amp: str | None = None
 
     @classmethod
     def resolve(cls, **given: Any) -> Options:
@@ -94,9 +97,10 @@ class Options(Recipe):
             ("optimizer", OPTIMIZERS),
             ("augment", AUGMENTATIONS),
             ("normalize", NORMALIZATIONS),
+            ("amp", (None, *AMP)),
         ):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+                raise ValueError(f"{name} must be one of {', '.join(filter(None, allowed))}, got {getattr(self, name)!r}")
         if self.train_images is not None and self.train_images < 1:
             raise ValueError(f"train_images must be at least 1, got {self.train_images}")
         self._check_combinations()

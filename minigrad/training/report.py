@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from minigrad.cuda import get_device_name
+from minigrad.cuda import device_count, get_device_properties
 from minigrad.data import is_available
 from minigrad.data import list as list_data_sets
 from minigrad.data.files import data_root
@@ -53,11 +53,20 @@ def _vectors() -> str:
 
 
 def _gpu() -> str:
+    """The cards and CUDA, or why there are none and what to install."""
     try:
-        count = module_for("cuda").cuda.runtime.getDeviceCount()
+        cupy = module_for("cuda")
     except RuntimeError as error:
-        return f"none ({error})"
-    return ", ".join(get_device_name(i) for i in range(count))
+        return f"none: {error}"
+    runtime = cupy.cuda.runtime
+    versions = f"CUDA {_version(runtime.runtimeGetVersion())}, driver for CUDA {_version(runtime.driverGetVersion())}"
+    cards = [get_device_properties(i) for i in range(device_count())]
+    found = (f"{c.name}, {c.total_memory / 2**30:.1f} GiB, compute capability {c.major}.{c.minor}" for c in cards)
+    return f"{'; '.join(found)}; {versions}, CuPy {cupy.__version__}"
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def _data_sets() -> Iterator[str]:

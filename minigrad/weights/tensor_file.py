@@ -102,10 +102,15 @@ def _read_bfloat16(path: str | os.PathLike, name: str, shape: list[int]) -> np.n
 
 
 def _writable(name: str, value: Any) -> np.ndarray:
-    """The array in C order and the machine's byte order: the writer of safetensors trusts its input to be so."""
+    """The array in C order and the machine's byte order: the writer of safetensors trusts its input to be so.
+
+    bfloat16, which is read as float32, is written so too.
+    """
     if not isinstance(name, str) or name == "__metadata__":
         raise TypeError(f"the name of a tensor must be a string other than '__metadata__', got {name!r}")
     array = to_numpy(value.data if isinstance(value, Tensor) else value) if hasattr(value, "dtype") else None
+    if array is not None and array.dtype.name == "bfloat16":
+        array = array.astype(np.float32)
     if array is None or array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         found = f"{type(value).__name__} {getattr(value, 'dtype', '')}".rstrip()
         raise TypeError(f"{name!r} must be a tensor of numbers, got {found}")

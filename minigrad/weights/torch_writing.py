@@ -82,6 +82,8 @@ def _plain(value: Any, here: str) -> Any:
 
 def _view(value: Any, here: str, arrays: list[tuple[Any, np.ndarray]], known: dict[tuple, int]) -> View:
     array = to_numpy(value.data if isinstance(value, Tensor) else value)
+    if array.dtype.name == "bfloat16":  # which is read as float32
+        array = array.astype(np.float32)
     name = array.dtype.newbyteorder("=").name
     if ELEMENTS.get(name, (0, None))[1] is None:
         raise TypeError(f"save_torch_file: PyTorch has no tensors of {array.dtype}, the dtype at {here}")

@@ -56,5 +56,7 @@ def test_without_a_card(monkeypatch):
         mg.cuda.synchronize,
         mg.cuda.get_device_name,
     ):
-        with pytest.raises(RuntimeError, match=r"cannot use device 'cuda.*NVIDIA driver and CuPy: pip install"):
+        with pytest.raises(
+            RuntimeError, match=r"cannot use device 'cuda.*CuPy is not installed.*pip install \"minigrad-numpy\[gpu"
+        ):
             call()

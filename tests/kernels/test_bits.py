@@ -43,9 +43,12 @@ def results_of_all_kernels(dtype, place=np.asarray, thorough=True):
             name = f"upsample_{mode}2d_{direction}"
             yield name, getattr(cpu, name)(draw(*shape), resize)
 
+    yield "sums_by_position", cpu.sums_by_position(draw(301, 7), rng.integers(0, 37, 301), 40)
+
     logits, glosses, options = draw(301, 37), draw(301), (rng.integers(0, 37, 301), abs(draw(37)), 5, 0.1)
     losses, logsumexp = cpu.cross_entropy_forward(logits, *options)
     yield "cross_entropy_forward", (losses, logsumexp)
+    yield "check_labels", np.array([cpu.check_labels(options[0], classes, 5) for classes in (37, 36)])
     yield "cross_entropy_backward", cpu.cross_entropy_backward(glosses, logits, logsumexp, *options)
 
     p, g, v = draw(3, 70_001)

@@ -17,6 +17,7 @@ from minigrad.kernels import cpu, reference
 from minigrad.kernels.cpu._algorithms import ALGORITHMS, POSSIBLE, WINOGRAD, choose
 from minigrad.kernels.cpu._compiler import build
 from minigrad.kernels.geometry import ConvGeometry
+from tests.cuda.on_device import cuda
 from tests.kernels.agreement import DTYPES, MEMORY_ORDERS, assert_channels_last, assert_close, eps
 from tests.kernels.small import finish, start
 
@@ -86,7 +87,7 @@ CASES = {
     "depthwise dilation": ((1, 34, 5, 15), (34, 1, 3, 3), 1, 2, 2, 34),
     "depthwise, narrow": ((1, 33, 4, 2), (33, 1, 3, 3), 1, 1, 1, 33),
 }
-IMPLEMENTATIONS = {"reference": reference, "cpu": cpu}
+IMPLEMENTATIONS = {"reference": reference, "cpu": cpu, "cuda": cuda}
 
 
 def geometry(case) -> ConvGeometry:

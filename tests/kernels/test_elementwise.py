@@ -1,4 +1,4 @@
-"""Rectifiers and sums: the reference against NumPy, the CPU kernels against the reference."""
+"""Rectifiers and sums: the reference against NumPy, the other kernels against the reference."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 
 from minigrad.kernels import cpu, reference
 from minigrad.kernels.cpu._compiler import build
+from tests.cuda.on_device import cuda
 from tests.kernels.agreement import DTYPES, MEMORY_ORDERS
 
 SHAPES = [(), (0,), (1,), (7,), (2049,), (16384,), (3, 16385), (2, 5, 33, 17), (4, 16, 32, 32)]
@@ -21,17 +22,19 @@ def draw(shape, dtype, seed=0):
     return x
 
 
-@pytest.mark.parametrize("name", ["serial", "parallel"])
+@pytest.mark.parametrize(
+    ("kernels", "name"), [(cpu, "serial"), (cpu, "parallel"), (cuda, "serial")], ids=["serial", "parallel", "cuda"]
+)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_like_the_reference(shape, dtype, name):
+def test_like_the_reference(shape, dtype, kernels, name):
     x, y, z = draw(shape, dtype), draw(shape, dtype, 1), draw(shape, dtype, 2)
     with build(name), np.errstate(invalid="ignore"):
         for ours, theirs in (
-            (cpu.relu_forward(x), reference.relu_forward(x)),
-            (cpu.relu_backward(x, y), reference.relu_backward(x, y)),
-            (cpu.relu_backward(x, y, z), reference.relu_backward(x, y, z)),
-            (cpu.add(x, y), reference.add(x, y)),
+            (kernels.relu_forward(x), reference.relu_forward(x)),
+            (kernels.relu_backward(x, y), reference.relu_backward(x, y)),
+            (kernels.relu_backward(x, y, z), reference.relu_backward(x, y, z)),
+            (kernels.add(x, y), reference.add(x, y)),
         ):
             assert ours.dtype == dtype
             np.testing.assert_array_equal(ours, theirs)
@@ -46,7 +49,7 @@ def test_reference_by_hand():
     np.testing.assert_array_equal(reference.add(x[:3], gy[:3]), [0, np.inf, 5])
 
 
-@pytest.mark.parametrize("kernels", [reference, cpu], ids=["reference", "cpu"])
+@pytest.mark.parametrize("kernels", [reference, cpu, cuda], ids=["reference", "cpu", "cuda"])
 @pytest.mark.parametrize("order", MEMORY_ORDERS)
 @pytest.mark.parametrize("other", MEMORY_ORDERS)
 def test_memory_orders(order, other, kernels):
@@ -61,7 +64,7 @@ def test_memory_orders(order, other, kernels):
         assert kernels.relu_forward(x).strides == x.strides
 
 
-@pytest.mark.parametrize("kernels", [reference, cpu], ids=["reference", "cpu"])
+@pytest.mark.parametrize("kernels", [reference, cpu, cuda], ids=["reference", "cpu", "cuda"])
 @pytest.mark.parametrize("size", [5, 5000])
 def test_in_place(size, kernels):
     x, y = draw((size,), np.float32), draw((size,), np.float32, 1)

@@ -1,4 +1,4 @@
-"""Cross-entropy: the reference against loops, the CPU kernels against the reference, both against PyTorch."""
+"""Cross-entropy: the reference against loops, the other kernels against the reference, all against PyTorch."""
 
 import itertools
 import math
@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from minigrad.kernels import cpu, reference
+from tests.cuda.on_device import cuda
 from tests.kernels.agreement import DTYPES, EPS64, assert_close, eps
 
-SHAPES = [(1, 1), (7, 5), (4, 10), (3, 1000), (0, 4)]
+SHAPES = [(1, 1), (7, 5), (4, 10), (3, 1000), (2, 1500), (0, 4)]
 IGNORED = -100
 OPTIONS = list(itertools.product([False, True], [0.0, 0.1, 1.0]))  # class weights, label smoothing
 
@@ -52,26 +53,27 @@ def test_reference(shape, weighted, smoothing):
     np.testing.assert_allclose(glogits, glosses[:, None] * gradients, rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.parametrize("implementation", [cpu, cuda])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("weighted", "smoothing"), OPTIONS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_cpu(shape, weighted, smoothing, dtype):
+def test_against_the_reference(shape, weighted, smoothing, dtype, implementation):
     logits, target, weight, glosses = draw(shape, dtype, weighted)
-    losses, logsumexp = cpu.cross_entropy_forward(logits, target, weight, IGNORED, smoothing)
+    losses, logsumexp = implementation.cross_entropy_forward(logits, target, weight, IGNORED, smoothing)
     expected_losses, expected_logsumexp = reference.cross_entropy_forward(logits, target, weight, IGNORED, smoothing)
     slack = (shape[1] + 20) * EPS64  # float64 sums of K terms, and a few roundings of terms of the size of the largest logit
     size = 1 + abs(logits).max(axis=1, initial=0).astype(np.float64)
     w = 2.0 if weighted else 1.0
     assert_close(logsumexp, expected_logsumexp, slack * size, np.float64)
     assert_close(losses, expected_losses, eps(dtype) * expected_losses + 2 * w * slack * size, dtype)
-    glogits = cpu.cross_entropy_backward(glosses, logits, logsumexp, target, weight, IGNORED, smoothing)
+    glogits = implementation.cross_entropy_backward(glosses, logits, logsumexp, target, weight, IGNORED, smoothing)
     expected = reference.cross_entropy_backward(glosses, logits, logsumexp, target, weight, IGNORED, smoothing)
     assert_close(glogits, expected, eps(dtype) * abs(expected) + w * slack * (abs(glosses) * size)[:, None], dtype)
     assert glogits.flags.c_contiguous
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("implementation", [reference, cpu])
+@pytest.mark.parametrize("implementation", [reference, cpu, cuda])
 def test_large_logits(implementation, dtype):
     """Neither overflow at 10^30 nor, at an offset of 10^4, probabilities that are off in the fourth digit."""
     huge = np.array([[1e30, 0, -1e30], [-1e30, 0, 1e30]], dtype)
@@ -91,7 +93,7 @@ def test_large_logits(implementation, dtype):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("implementation", [reference, cpu])
+@pytest.mark.parametrize("implementation", [reference, cpu, cuda])
 def test_infinite_and_nan_logits_like_torch(implementation, smoothing):
     torch = pytest.importorskip("torch")
     inf, nan = np.inf, np.nan
@@ -107,7 +109,7 @@ def test_infinite_and_nan_logits_like_torch(implementation, smoothing):
 
 
 @pytest.mark.parametrize(("weighted", "smoothing"), OPTIONS)
-@pytest.mark.parametrize("implementation", [reference, cpu])
+@pytest.mark.parametrize("implementation", [reference, cpu, cuda])
 def test_like_torch(implementation, weighted, smoothing):
     torch = pytest.importorskip("torch")
     logits, target, weight, glosses = draw((20, 6), np.float64, weighted)
@@ -123,10 +125,77 @@ def test_like_torch(implementation, weighted, smoothing):
     np.testing.assert_allclose(glogits, t.grad.numpy(), rtol=1e-11, atol=1e-14)
 
 
-def test_strided_inputs():
+@pytest.mark.parametrize("implementation", [cpu, cuda])
+def test_strided_inputs(implementation):
     logits, target, weight, glosses = draw((7, 5), np.float64, True)
-    expected, logsumexp = cpu.cross_entropy_forward(logits, target, weight, IGNORED, 0.1)
+    expected, logsumexp = implementation.cross_entropy_forward(logits, target, weight, IGNORED, 0.1)
     wide = np.asfortranarray(logits), np.repeat(target, 2)[::2], np.repeat(weight, 3)[::3]
-    np.testing.assert_array_equal(cpu.cross_entropy_forward(*wide, IGNORED, 0.1)[0], expected)
-    again = cpu.cross_entropy_backward(np.repeat(glosses, 2)[::2], wide[0], logsumexp, *wide[1:], IGNORED, 0.1)
-    np.testing.assert_array_equal(again, cpu.cross_entropy_backward(glosses, logits, logsumexp, target, weight, IGNORED, 0.1))
+    np.testing.assert_array_equal(implementation.cross_entropy_forward(*wide, IGNORED, 0.1)[0], expected)
+    again = implementation.cross_entropy_backward(np.repeat(glosses, 2)[::2], wide[0], logsumexp, *wide[1:], IGNORED, 0.1)
+    np.testing.assert_array_equal(
+        again, implementation.cross_entropy_backward(glosses, logits, logsumexp, target, weight, IGNORED, 0.1)
+    )
+
+
+@pytest.mark.parametrize("target_dtype", [np.int64, np.int32, np.uint8])
+@pytest.mark.parametrize("implementation", [reference, cpu, cuda])
+def test_labels_are_checked(implementation, target_dtype):
+    labels = np.random.default_rng(0).integers(0, 7, (5, 300)).astype(target_dtype)
+    assert implementation.check_labels(labels, 7, IGNORED)
+    assert implementation.check_labels(labels[:, ::-3], 7, IGNORED)
+    assert implementation.check_labels(labels[:0], 7, IGNORED)
+    assert implementation.check_labels(labels, 6, 6)
+    assert not implementation.check_labels(labels, 6, 5)
+    if target_dtype is not np.uint8:
+        labels[4, 299] = IGNORED
+        assert implementation.check_labels(labels, 7, IGNORED)
+        assert not implementation.check_labels(labels, 7, IGNORED - 1)
+        labels[4, 299] = -1
+        assert not implementation.check_labels(labels, 7, IGNORED)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("classes", [3, 40, 1100])
+def test_labels_that_are_no_class_give_nan_on_a_card(classes, smoothing):
+    """While a step is captured nobody looks at labels. Nothing outside of an array is read or written."""
+    rng = np.random.default_rng(0)
+    logits, weight = rng.standard_normal((6, classes)), rng.uniform(0.2, 2, classes)
+    good = np.array([0, 1, IGNORED, 2, classes - 1, 1])
+    bad, wrong = good.copy(), [1, 3, 5]
+    bad[wrong] = [classes, -1, 2**40]
+    expected, logsumexp = cuda.cross_entropy_forward(logits, good, weight, IGNORED, smoothing)
+    losses, _ = cuda.cross_entropy_forward(logits, bad, weight, IGNORED, smoothing)
+    expected[wrong] = np.nan
+    np.testing.assert_array_equal(losses, expected)
+    arguments = np.ones(6), logits, logsumexp
+    expected = cuda.cross_entropy_backward(*arguments, good, weight, IGNORED, smoothing)
+    expected[wrong] = np.nan
+    np.testing.assert_array_equal(cuda.cross_entropy_backward(*arguments, bad, weight, IGNORED, smoothing), expected)
+
+
+def test_no_classes():
+    logits, target = np.zeros((3, 0)), np.full(3, IGNORED)
+    for implementation in (reference, cuda):
+        losses, logsumexp = implementation.cross_entropy_forward(logits, target, None, IGNORED, 0.0)
+        np.testing.assert_array_equal(losses, np.zeros(3))
+        np.testing.assert_array_equal(logsumexp, np.zeros(3))
+        glogits = implementation.cross_entropy_backward(np.ones(3), logits, logsumexp, target, None, IGNORED, 0.0)
+        assert glogits.shape == (3, 0)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_16_bits(dtype):
+    """Computed in float64, and rounded once."""
+    dtype = np.dtype(dtype if dtype == "float16" else pytest.importorskip("ml_dtypes").bfloat16)
+    half = 2.0**-11 if dtype == np.float16 else 2.0**-8  # of a unit in the last place
+    for shape in ((9, 5), (4, 1500)):
+        arrays = draw(shape, dtype, True)
+        logits, target, weight, glosses = (a if a.dtype == np.int64 else a.astype(np.float64) for a in arrays)
+        losses, logsumexp = cuda.cross_entropy_forward(arrays[0], target, arrays[2], IGNORED, 0.1)
+        expected, expected_logsumexp = reference.cross_entropy_forward(logits, target, weight, IGNORED, 0.1)
+        np.testing.assert_allclose(logsumexp, expected_logsumexp, rtol=1e-12)
+        glogits = cuda.cross_entropy_backward(arrays[3], arrays[0], logsumexp, target, arrays[2], IGNORED, 0.1)
+        gradients = reference.cross_entropy_backward(glosses, logits, logsumexp, target, weight, IGNORED, 0.1)
+        assert losses.dtype == glogits.dtype == dtype
+        assert_close(losses.astype(np.float64), expected, 1.01 * half * abs(expected) + 1e-7)
+        assert_close(glogits.astype(np.float64), gradients, 1.01 * half * abs(gradients) + 1e-7)

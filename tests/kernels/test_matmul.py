@@ -1,7 +1,8 @@
-"""Matrix products: the reference against NumPy, the CPU kernel against the reference."""
+"""Matrix products: the reference against NumPy, the kernels of the CPU and of a card against the reference."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 
 from minigrad.kernels import cpu, reference
 from minigrad.kernels.cpu._compiler import build
+from tests.cuda.on_device import cuda
 from tests.kernels.agreement import DTYPES, assert_close, eps
 
-KERNELS = {"reference": reference, "cpu": cpu}
+KERNELS = {"reference": reference, "cpu": cpu, "cuda": cuda}
 SIZES = [
     (1, 1, 1),
     (1, 400, 120),
@@ -43,17 +45,18 @@ def bound(x, y, dtype):
     return 8 * eps(dtype) * (np.abs(x).astype(np.float64) @ np.abs(y).astype(np.float64)) + 1e-300
 
 
-@pytest.mark.parametrize("name", ["serial", "parallel"])
+@pytest.mark.parametrize("name", ["serial", "parallel", "cuda"])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_like_the_reference(size, dtype, name):
     m, k, n = size
     x, y, bias = draw(m, k, dtype=dtype), draw(k, n, dtype=dtype, seed=1), draw(n, dtype=dtype, seed=2)
-    with build(name):
+    matmul = cuda.matmul if name == "cuda" else cpu.matmul
+    with contextlib.nullcontext() if name == "cuda" else build(name):
         for b in (None, bias):
             for right in (y, np.ascontiguousarray(y.T).T):
                 expected = x.astype(np.float64) @ y.astype(np.float64) + (0 if b is None else b)
-                assert_close(cpu.matmul(x, right, b), expected, bound(x, y, dtype) + eps(dtype) * np.abs(expected), dtype)
+                assert_close(matmul(x, right, b), expected, bound(x, y, dtype) + eps(dtype) * np.abs(expected), dtype)
 
 
 @pytest.mark.parametrize("kernels", KERNELS)

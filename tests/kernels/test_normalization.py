@@ -1,4 +1,4 @@
-"""Normalization: the reference against loops and exact sums, the CPU kernels against the reference, both against PyTorch."""
+"""Normalization: the reference against loops and exact sums, the other kernels against the reference, all against PyTorch."""
 
 import math
 
@@ -7,7 +7,11 @@ import pytest
 
 from minigrad.kernels import cpu, reference
 from minigrad.kernels.cpu import _norm_columns
+from tests.cuda.on_device import cuda
 from tests.kernels.agreement import DTYPES, EPS64, MEMORY_ORDERS, assert_channels_last, assert_close, eps
+
+IMPLEMENTATIONS = [reference, cpu, cuda]
+FAST = [cpu, cuda]
 
 # (M, A, B, L): what the normalizations of small activations look like, and the edges of the blocks that the kernels make
 VIEWS = {
@@ -22,6 +26,7 @@ VIEWS = {
     "group of one pixel": (4, 1, 3, 5),
     "layer": (3, 1, 1, 40),
     "layer, several chunks": (2, 1, 1, 5000),
+    "layer, an odd length": (2, 1, 1, 4999),
     "layer of pixels": (1900, 1, 1, 11),
     "one element": (2, 1, 3, 1),
     "one image": (1, 9, 1, 4),
@@ -65,11 +70,12 @@ def test_moments_reference(view):
         np.testing.assert_allclose(var[m, b], math.fsum((v - exact) ** 2 for v in elements) / len(elements), rtol=1e-13)
 
 
+@pytest.mark.parametrize("implementation", FAST)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
-def test_moments_cpu(view, dtype):
+def test_moments(view, dtype, implementation):
     x = draw(view, dtype)[1]
-    mean, var = cpu.moments(x)
+    mean, var = implementation.moments(x)
     expected_mean, expected_var = reference.moments(x)
     n = view[1] * view[3]  # both sums have n float64 roundings at most; then one to the dtype
     slack = 2 * n * EPS64 * abs(x.astype(np.float64)).mean((1, 3))
@@ -79,7 +85,7 @@ def test_moments_cpu(view, dtype):
     assert_close(var, expected_var, (2 * n * EPS64 + 3 * eps(dtype)) * (expected_var + far**2) + slack**2, dtype)
 
 
-@pytest.mark.parametrize("implementation", [reference, cpu])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("view", [(1, 40_000, 3, 1), (1, 1, 1, 120_000), (2, 10_000, 2, 3)], ids=["batch", "layer", "group"])
 @pytest.mark.parametrize("ratio", [1e3, 1e5])
@@ -94,7 +100,7 @@ def test_a_large_mean_does_not_drown_the_variance(view, ratio, dtype, implementa
     assert_close(var, expected, (eps(dtype) + 1e-12) * expected)
 
 
-@pytest.mark.parametrize("implementation", [reference, cpu])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_squares_and_products_beyond_float32(implementation):
     """Only the results must be in its range."""
     gy, x = np.random.default_rng(0).standard_normal((2, 1, 4003, 5, 1)).astype(np.float32)
@@ -110,13 +116,14 @@ def test_squares_and_products_beyond_float32(implementation):
     np.testing.assert_allclose(gbias[3, 0], g64.sum(1)[0, 3], rtol=1e-6)
 
 
+@pytest.mark.parametrize("implementation", FAST)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("far", [1e3, -1e7, np.inf, np.nan])
-def test_the_first_rows_may_be_unlike_the_others(far, dtype):
+def test_the_first_rows_may_be_unlike_the_others(far, dtype, implementation):
     """Sums are of differences from one of the rows of a block: whatever that holds, nothing is lost, and no more becomes NaN."""
     x = np.random.default_rng(0).standard_normal((1, 5000, 40, 1)).astype(dtype)
     x[0, :4, 7] = far
-    mean, var = cpu.moments(x)
+    mean, var = implementation.moments(x)
     x64 = x[..., 0].astype(np.longdouble)
     expected = x64.mean(1).astype(np.float64)
     largest = abs(far) if np.isfinite(far) else 1
@@ -128,7 +135,7 @@ def test_the_first_rows_may_be_unlike_the_others(far, dtype):
     np.testing.assert_allclose(var, expected, rtol=2 * eps(dtype) + 1e-11)
 
 
-@pytest.mark.parametrize("implementation", [reference, cpu])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_constant_columns_have_no_variance(implementation):
     x = np.full((1, 3000, 4, 1), 1e8 / 3, np.float32)
     mean, var = implementation.moments(x)
@@ -149,7 +156,7 @@ def test_moments_of_a_hundred_million_elements():
         np.testing.assert_allclose(var, [[variance]], rtol=1e-7)
 
 
-@pytest.mark.parametrize("implementation", [reference, cpu])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("view", [(1, 500, 3, 1), (3, 1, 1, 30), (2, 20, 3, 2)])
 def test_nan_and_infinity_stay_in_their_statistic(view, implementation):
     x = draw(view, np.float32)[1]
@@ -163,7 +170,7 @@ def test_nan_and_infinity_stay_in_their_statistic(view, implementation):
     assert np.isfinite(mean).sum() == mean.size - 2
 
 
-@pytest.mark.parametrize("implementation", [reference, cpu])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("view", EMPTY.values(), ids=EMPTY)
 def test_no_numbers(view, implementation):
     gy, x, mean, rstd, weight, bias = (np.zeros(s, np.float32) for s in (view, view, *[view[:3:2]] * 2, *[view[2:]] * 2))
@@ -176,7 +183,7 @@ def test_no_numbers(view, implementation):
         np.testing.assert_array_equal(gbias, np.zeros(view[2:]))
 
 
-@pytest.mark.parametrize("implementation", [reference, cpu])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_the_moments_of_nothing_are_nan(implementation):
     for mean_or_var in implementation.moments(np.zeros((1, 0, 3, 1), np.float32)):
         np.testing.assert_array_equal(mean_or_var, np.full((1, 3), np.nan))
@@ -226,14 +233,15 @@ def test_backward_reference_is_the_derivative(view, affine):
     np.testing.assert_allclose(gx, gy * scale, rtol=1e-13)
 
 
+@pytest.mark.parametrize("implementation", FAST)
 @pytest.mark.parametrize("special", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
-def test_forward_cpu(view, affine, dtype, special):
+def test_forward(view, affine, dtype, special, implementation):
     _, x, mean, rstd, weight, bias = draw(view, dtype, special=special)
     weight, bias = (weight, bias) if affine else (None, None)
-    y = cpu.normalize_forward(x, mean, rstd, weight, bias)
+    y = implementation.normalize_forward(x, mean, rstd, weight, bias)
     expected = reference.normalize_forward(x, mean, rstd, weight, bias)
     product = abs(expected - (0 if bias is None else bias)) if not special else abs(np.where(np.isfinite(x), expected, 0)) + 3
     # roundings: of the difference, of rstd * weight, of their product, of the sum, and of the reference to the dtype
@@ -241,14 +249,15 @@ def test_forward_cpu(view, affine, dtype, special):
     assert y.flags.c_contiguous
 
 
+@pytest.mark.parametrize("implementation", FAST)
 @pytest.mark.parametrize("through_statistics", [True, False])
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
-def test_backward_cpu(view, dtype, affine, through_statistics):
+def test_backward(view, dtype, affine, through_statistics, implementation):
     gy, x, mean, rstd, weight, _ = draw(view, dtype)
     weight = weight if affine else None
-    gx, gweight, gbias = cpu.normalize_backward(gy, x, mean, rstd, weight, through_statistics)
+    gx, gweight, gbias = implementation.normalize_backward(gy, x, mean, rstd, weight, through_statistics)
     expected = reference.normalize_backward(gy, x, mean, rstd, weight, through_statistics)
 
     terms = view[0] * view[1] * view[3]  # float64 sums of at most that many terms, by columns of sums of eight in the dtype
@@ -264,12 +273,13 @@ def test_backward_cpu(view, dtype, affine, through_statistics):
     assert gx.flags.c_contiguous
 
 
+@pytest.mark.parametrize("implementation", FAST)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
-def test_backward_cpu_puts_nan_where_the_reference_does(view, dtype):
+def test_backward_puts_nan_where_the_reference_does(view, dtype, implementation):
     gy, x, mean, rstd, weight, _ = draw(view, dtype, special=True)
     for through_statistics in (True, False):
-        actual = cpu.normalize_backward(gy, x, mean, rstd, weight, through_statistics)
+        actual = implementation.normalize_backward(gy, x, mean, rstd, weight, through_statistics)
         expected = reference.normalize_backward(gy, x, mean, rstd, weight, through_statistics)
         for a, e in zip(actual, expected, strict=True):
             np.testing.assert_array_equal(np.isnan(a), np.isnan(e))
@@ -277,7 +287,7 @@ def test_backward_cpu_puts_nan_where_the_reference_does(view, dtype):
 
 
 @pytest.mark.parametrize("special", [False, True])
-@pytest.mark.parametrize("implementation", [reference, cpu])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
 def test_backward_through_a_rectifier(view, dtype, implementation, special):
@@ -293,7 +303,7 @@ def test_backward_through_a_rectifier(view, dtype, implementation, special):
             np.testing.assert_array_equal(a, e)
 
 
-@pytest.mark.parametrize("implementation", [reference, cpu])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("kind", ["batch", "instance", "group", "layer"])
 def test_like_torch(kind, implementation):
     torch = pytest.importorskip("torch")
@@ -359,17 +369,18 @@ def test_response_reference(size, beta):
         np.testing.assert_allclose(gx[i], (gy * (upper - lower)).sum() / (2 * h), rtol=1e-7, atol=1e-8)
 
 
+@pytest.mark.parametrize("implementation", FAST)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("size", "beta"), RESPONSES)
 @pytest.mark.parametrize("shape", [(2, 7, 3, 5), (1, 40, 9, 8), (2, 1, 3, 3), (0, 4, 2, 2)])
-def test_response_cpu(shape, size, beta, dtype):
+def test_response(shape, size, beta, dtype, implementation):
     gy, x = np.random.default_rng(size).standard_normal((2, *shape)).astype(dtype)
-    y, scale = cpu.local_response_norm_forward(x, size, 0.3, beta, 1.5)
+    y, scale = implementation.local_response_norm_forward(x, size, 0.3, beta, 1.5)
     expected_y, expected_scale = reference.local_response_norm_forward(x, size, 0.3, beta, 1.5)
     roundings = size + 4  # of the sum of squares, alpha, k; a power passes them on times its exponent and adds a few
     assert_close(scale, expected_scale, roundings * eps(dtype) * expected_scale, dtype)
     assert_close(y, expected_y, (roundings + 4) * eps(dtype) * abs(expected_y), dtype)
-    gx = cpu.local_response_norm_backward(gy, x, scale, size, 0.3, beta)
+    gx = implementation.local_response_norm_backward(gy, x, scale, size, 0.3, beta)
     expected = reference.local_response_norm_backward(gy, x, scale, size, 0.3, beta)
     terms = abs(gy) + size * 0.6 * beta * abs(x) * (abs(gy) * abs(x)).max(
         axis=1, initial=0, keepdims=True
@@ -378,7 +389,7 @@ def test_response_cpu(shape, size, beta, dtype):
     assert_channels_last(y, scale, gx)
 
 
-@pytest.mark.parametrize("implementation", [reference, cpu])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_response_takes_any_memory_order_and_keeps_nan_in_its_window(implementation):
     x = np.random.default_rng(0).standard_normal((2, 6, 3, 4))
     x[0, 2, 1, 1] = np.nan
@@ -395,7 +406,7 @@ def test_response_takes_any_memory_order_and_keeps_nan_in_its_window(implementat
         np.testing.assert_array_equal(again, gx)
 
 
-@pytest.mark.parametrize("implementation", [reference, cpu])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_response_like_torch(implementation):
     torch = pytest.importorskip("torch")
     for size, beta in RESPONSES:

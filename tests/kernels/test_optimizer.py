@@ -1,4 +1,4 @@
-"""The SGD update: the reference against plain Python and PyTorch, the CPU kernel against the reference."""
+"""The SGD update: the reference against plain Python and PyTorch, the other kernels against the reference."""
 
 import itertools
 
@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from minigrad.kernels import cpu, reference
+from tests.cuda.on_device import cuda
 from tests.kernels.agreement import DTYPES, MEMORY_ORDERS, assert_close, eps
+
+IMPLEMENTATIONS = [reference, cpu, cuda]
 
 # momentum, dampening, weight_decay, nesterov, maximize
 OPTIONS = [
@@ -40,15 +43,16 @@ def test_reference(options, with_velocity, first):
         np.testing.assert_allclose(new_v[i], velocity if with_velocity else v[i], rtol=1e-14)
 
 
+@pytest.mark.parametrize("implementation", [cpu, cuda])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("with_velocity", [True, False])
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("shape", [(), (0,), (7,), (5, 3, 3, 3), (40_001,)])
-def test_cpu(shape, options, with_velocity, first, dtype):
+def test_like_the_reference(shape, options, with_velocity, first, dtype, implementation):
     p, g, v = draw(shape, dtype)
     actual, expected = (p.copy(), g.copy(), v.copy()), (p.copy(), g.copy(), v.copy())
-    for kernels, (new_p, new_g, new_v) in ((cpu, actual), (reference, expected)):
+    for kernels, (new_p, new_g, new_v) in ((implementation, actual), (reference, expected)):
         kernels.sgd_momentum(new_p, new_g, new_v if with_velocity else None, LR, *options, first)
     # about six roundings of terms that are, without their signs, at most these: the factors round as well
     velocity = abs(v) + abs(g) + options[2] * abs(p)
@@ -57,7 +61,7 @@ def test_cpu(shape, options, with_velocity, first, dtype):
     np.testing.assert_array_equal(actual[1], g)
 
 
-@pytest.mark.parametrize("implementation", [reference, cpu])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("orders", list(itertools.product(MEMORY_ORDERS, repeat=3)))
 def test_memory_orders_are_kept(orders, implementation):
     arrays = draw((4, 3, 5, 2), np.float64)
@@ -71,7 +75,7 @@ def test_memory_orders_are_kept(orders, implementation):
     assert [array.strides for array in actual] == strides
 
 
-@pytest.mark.parametrize("implementation", [reference, cpu])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_a_view_changes_only_its_own_elements(implementation):
     p = np.ones((6, 4), np.float32)
     implementation.sgd_momentum(p[::2, 1:3], np.ones((3, 2), np.float32), None, 0.5, 0, 0, 0, False, False, True)
@@ -80,7 +84,7 @@ def test_a_view_changes_only_its_own_elements(implementation):
     np.testing.assert_array_equal(p, expected)
 
 
-@pytest.mark.parametrize("implementation", [reference, cpu])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_the_velocity_is_not_read_at_first_and_infinity_stays_infinite(implementation):
     p, g, v = np.array([1.0, 2.0, np.inf]), np.array([1.0, np.inf, 1.0]), np.full(3, np.nan)
     implementation.sgd_momentum(p, g, v, 0.5, 0.9, 0.0, 0.0, False, False, True)
@@ -88,7 +92,7 @@ def test_the_velocity_is_not_read_at_first_and_infinity_stays_infinite(implement
     np.testing.assert_array_equal(p, [0.5, -np.inf, np.inf])
 
 
-@pytest.mark.parametrize("implementation", [reference, cpu])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("options", OPTIONS)
 def test_steps_like_torch(options, implementation):
     torch = pytest.importorskip("torch")
@@ -107,7 +111,7 @@ def test_steps_like_torch(options, implementation):
 
 
 @pytest.mark.parametrize("with_velocity", [True, False])
-@pytest.mark.parametrize("implementation", [reference, cpu])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_many_at_once(implementation, with_velocity):
     """Parameters of all kinds in one call change as they do one by one; nothing else changes, not even a read-only gradient."""
     arrays = [draw(shape, dtype, seed) for seed, shape in enumerate([(7,), (), (30, 20), (0,), (16_385,)]) for dtype in DTYPES]

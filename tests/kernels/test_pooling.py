@@ -1,4 +1,4 @@
-"""Pooling: the reference against loops written here, the CPU kernels against the reference, both against PyTorch."""
+"""Pooling: the reference against loops written here, the other kernels against the reference, all against PyTorch."""
 
 import itertools
 import math
@@ -8,6 +8,7 @@ import pytest
 
 from minigrad.kernels import cpu, reference
 from minigrad.kernels.geometry import AdaptiveGeometry, PoolGeometry
+from tests.cuda.on_device import cuda
 from tests.kernels.agreement import DTYPES, EPS64, MEMORY_ORDERS, assert_channels_last, assert_close, eps
 
 # x_shape, kernel_size, stride, padding, dilation, ceil_mode
@@ -27,6 +28,7 @@ MAX_CASES = [
     ((1, 20, 5, 6), 3, 2, 1, 1, False),  # a vector of channels and a few more
     ((2, 70, 4, 5), 2, None, 0, 1, True),  # four vectors at a time, and what is left
     ((1, 70, 5, 4), 3, 1, 1, 1, False),
+    ((2, 20, 13, 9), (8, 5), (4, 2), (2, 1), 1, False),  # large windows
 ]
 # x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
 AVERAGE_CASES = [
@@ -43,6 +45,8 @@ ADAPTIVE_CASES = [
     ((2, 2, 3, 4), (5, 7)),  # more outputs than inputs
     ((0, 2, 5, 5), 2),
     ((1, 70, 5, 4), (2, 3)),
+    ((2, 35, 9, 8), 1),
+    ((1, 12, 40, 33), 1),
 ]
 
 
@@ -186,17 +190,18 @@ def test_adaptive_average_reference(case):
     np.testing.assert_allclose(reference.adaptive_avg_pool2d_backward(gy, g), expected, rtol=1e-12, atol=1e-14)
 
 
-# ----- the CPU kernels -----
+# ----- the CPU and CUDA kernels -----
 
 
+@pytest.mark.parametrize("implementation", [cpu, cuda])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", [*MAX_CASES, *ADAPTIVE_CASES])
-def test_max_cpu(case, kind, dtype):
+def test_max(case, kind, dtype, implementation):
     kernel = "max_pool2d" if len(case) == 6 else "adaptive_max_pool2d"
     g = PoolGeometry.of(*case) if len(case) == 6 else AdaptiveGeometry.of(*case)
     x = values(g.x_shape, kind).astype(dtype)
-    y, indices = getattr(cpu, f"{kernel}_forward")(x, g)
+    y, indices = getattr(implementation, f"{kernel}_forward")(x, g)
     expected_y, expected_indices = getattr(reference, f"{kernel}_forward")(x, g)
     np.testing.assert_array_equal(y, expected_y)
     np.testing.assert_array_equal(indices, expected_indices)
@@ -205,7 +210,7 @@ def test_max_cpu(case, kind, dtype):
     assert_channels_last(y, indices)
 
     gy = values(g.y_shape, "plain", 1).astype(dtype)
-    gx = getattr(cpu, f"{kernel}_backward")(gy, indices, g)
+    gx = getattr(implementation, f"{kernel}_backward")(gy, indices, g)
     expected = getattr(reference, f"{kernel}_backward")(gy, indices, g)
     # a pixel may win all windows that hold it, and is then a sum of that many terms
     terms = g.oh * g.ow
@@ -213,17 +218,18 @@ def test_max_cpu(case, kind, dtype):
     assert_channels_last(gx)
 
 
+@pytest.mark.parametrize("implementation", [cpu, cuda])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", ["plain", "special"])
 @pytest.mark.parametrize("case", [*AVERAGE_CASES, *ADAPTIVE_CASES])
-def test_average_cpu(case, kind, dtype):
+def test_average(case, kind, dtype, implementation):
     if len(case) == 2:
         kernel, g = "adaptive_avg_pool2d", AdaptiveGeometry.of(*case)
     else:
         kernel, g = "avg_pool2d", PoolGeometry.of(*case[:4], 1, *case[4:])
     for direction, shape in (("forward", g.x_shape), ("backward", g.y_shape)):
         x = values(shape, kind).astype(dtype)
-        y = getattr(cpu, f"{kernel}_{direction}")(x, g)
+        y = getattr(implementation, f"{kernel}_{direction}")(x, g)
         compute = getattr(reference, f"{kernel}_{direction}")
         # float64 sums of at most that many products, three roundings for each weight, and one to the dtype
         terms = max(g.h * g.w, g.oh * g.ow) + 3
@@ -233,7 +239,7 @@ def test_average_cpu(case, kind, dtype):
 
 
 @pytest.mark.parametrize("order", MEMORY_ORDERS)
-@pytest.mark.parametrize("implementation", [reference, cpu])
+@pytest.mark.parametrize("implementation", [reference, cpu, cuda])
 def test_memory_orders(implementation, order):
     g, adaptive = PoolGeometry.of((2, 3, 7, 9), (3, 2), (2, 3), 1), AdaptiveGeometry.of((2, 3, 7, 9), (2, 4))
     x, change = values(g.x_shape, "ties"), MEMORY_ORDERS[order]
@@ -250,32 +256,79 @@ def test_memory_orders(implementation, order):
         np.testing.assert_array_equal(backward(change(y), geometry), backward(y, geometry))
 
 
-def test_indices_outside_the_plane_write_nothing():
+@pytest.mark.parametrize("implementation", [cpu, cuda])
+def test_indices_outside_the_plane_write_nothing(implementation):
     g = PoolGeometry.of((1, 1, 4, 4), 2)
     indices = np.array([[[[16, -5], [2**40, 11]]]])
-    gx = cpu.max_pool2d_backward(np.ones((1, 1, 2, 2)), indices, g)
+    gx = implementation.max_pool2d_backward(np.ones((1, 1, 2, 2)), indices, g)
     np.testing.assert_array_equal(gx.ravel(), np.eye(16)[11])
 
 
-def test_places_that_float32_cannot_count():
+@pytest.mark.parametrize("implementation", [cpu, cuda])
+def test_places_that_float32_cannot_count(implementation):
     """Behind 2^24 pixels every other place is no float32."""
     x = np.zeros((1, 1, 4097, 4097), np.float32)
     x[0, 0, -1, -2] = 1
-    y, indices = cpu.adaptive_max_pool2d_forward(x, AdaptiveGeometry.of(x.shape, 1))
+    y, indices = implementation.adaptive_max_pool2d_forward(x, AdaptiveGeometry.of(x.shape, 1))
     assert (y.dtype, y.item(), indices.item()) == (np.float32, 1, x.size - 2)
 
 
-def test_average_of_a_large_plane_is_exact_to_a_rounding():
+@pytest.mark.parametrize("implementation", [cpu, cuda])
+def test_average_of_a_large_plane_is_exact_to_a_rounding(implementation):
     """100,000 float32 numbers near 1000: a float32 sum would be off in the fifth digit."""
     x = (1000 + np.random.default_rng(0).random((1, 1, 250, 400))).astype(np.float32)
-    y = cpu.adaptive_avg_pool2d_forward(x, AdaptiveGeometry.of(x.shape, 1))
+    y = implementation.adaptive_avg_pool2d_forward(x, AdaptiveGeometry.of(x.shape, 1))
     assert y.item() == np.float32(math.fsum(x.ravel().tolist()) / x.size)
+
+
+@pytest.mark.parametrize("implementation", [cpu, cuda])
+@pytest.mark.parametrize("kind", ["avg", "max"])
+def test_bins_of_all_sizes(kind, implementation):
+    """Which bins hold a pixel is found by arithmetic on a card: it must be the inverse of which pixels a bin holds."""
+    for h, oh in itertools.product(range(1, 17), repeat=2):
+        g = AdaptiveGeometry.of((1, 1, h, 17 - h), (oh, 18 - oh))
+        gy, saved = values(g.y_shape, "plain"), ()
+        if kind == "max":
+            saved = (reference.adaptive_max_pool2d_forward(values(g.x_shape, "ties"), g)[1],)
+        actual, expected = (getattr(k, f"adaptive_{kind}_pool2d_backward")(gy, *saved, g) for k in (implementation, reference))
+        np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-13)
+        if kind == "avg":
+            y = implementation.adaptive_avg_pool2d_forward(values(g.x_shape, "plain"), g)
+            np.testing.assert_allclose(y, reference.adaptive_avg_pool2d_forward(values(g.x_shape, "plain"), g), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(
+    "case", [MAX_CASES[2], MAX_CASES[5], ((2, 16, 13, 9), (8, 5), (4, 2), (2, 1), 1, False), *ADAPTIVE_CASES]
+)
+def test_16_bits(case, dtype):
+    """Computed in float32, and rounded once."""
+    dtype = np.dtype(dtype if dtype == "float16" else pytest.importorskip("ml_dtypes").bfloat16)
+    half = 2.0**-11 if dtype == np.float16 else 2.0**-8  # of a unit in the last place
+    prefix, g = ("", PoolGeometry.of(*case)) if len(case) == 6 else ("adaptive_", AdaptiveGeometry.of(*case))
+    x, gy = values(g.x_shape, "special").astype(dtype), values(g.y_shape, "plain", 1).astype(dtype)
+    wide_x, wide_gy = x.astype(np.float64), gy.astype(np.float64)
+
+    y, indices = getattr(cuda, f"{prefix}max_pool2d_forward")(x, g)
+    expected, expected_indices = getattr(reference, f"{prefix}max_pool2d_forward")(wide_x, g)
+    assert y.dtype == dtype
+    np.testing.assert_array_equal(y.astype(np.float64), expected)
+    np.testing.assert_array_equal(indices, expected_indices)
+    results = [("max_pool2d_backward", (gy, indices, g), (wide_gy, indices, g))]
+    if len(case) == 2 or case[4] == 1:
+        results += [("avg_pool2d_forward", (x, g), (wide_x, g)), ("avg_pool2d_backward", (gy, g), (wide_gy, g))]
+    for name, arguments, wide in results:
+        actual, compute = getattr(cuda, prefix + name)(*arguments), getattr(reference, prefix + name)
+        expected, sizes = compute(*wide), compute(np.nan_to_num(abs(wide[0]), posinf=0), *wide[1:])
+        assert actual.dtype == dtype
+        assert_channels_last(actual)
+        assert_close(actual.astype(np.float64), expected, half * abs(np.nan_to_num(expected)) + 1e-5 * sizes + 1e-7)
 
 
 # ----- PyTorch -----
 
 
-@pytest.mark.parametrize("implementation", [reference, cpu])
+@pytest.mark.parametrize("implementation", [reference, cpu, cuda])
 @pytest.mark.parametrize("kind", KINDS)
 def test_max_like_torch(kind, implementation):
     torch = pytest.importorskip("torch")
@@ -296,7 +349,7 @@ def test_max_like_torch(kind, implementation):
         np.testing.assert_allclose(implementation.max_pool2d_backward(gy, indices, g), t.grad.numpy(), rtol=1e-13, atol=1e-14)
 
 
-@pytest.mark.parametrize("implementation", [reference, cpu])
+@pytest.mark.parametrize("implementation", [reference, cpu, cuda])
 def test_average_like_torch(implementation):
     torch = pytest.importorskip("torch")
     for case in AVERAGE_CASES:
@@ -312,7 +365,7 @@ def test_average_like_torch(implementation):
         np.testing.assert_allclose(implementation.avg_pool2d_backward(gy, g), t.grad.numpy(), rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("implementation", [reference, cpu])
+@pytest.mark.parametrize("implementation", [reference, cpu, cuda])
 @pytest.mark.parametrize("kind", ["avg", "max"])
 def test_adaptive_like_torch(kind, implementation):
     torch = pytest.importorskip("torch")

@@ -1,4 +1,4 @@
-"""Resizing: the reference against loops, the CPU kernels against the reference, both against PyTorch."""
+"""Resizing: the reference against loops, the other kernels against the reference, all against PyTorch."""
 
 import itertools
 import math
@@ -8,6 +8,7 @@ import pytest
 
 from minigrad.kernels import cpu, reference
 from minigrad.kernels.geometry import ResizeGeometry
+from tests.cuda.on_device import cuda
 from tests.kernels.agreement import DTYPES, EPS64, MEMORY_ORDERS, assert_channels_last, assert_close, eps
 
 # x_shape, size, scale_factor
@@ -74,21 +75,22 @@ def test_reference(case, mode, align_corners):
     assert_channels_last(forward(x, g), backward(gy, g))
 
 
+@pytest.mark.parametrize("implementation", [cpu, cuda])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("mode", "align_corners"), MODES)
 @pytest.mark.parametrize("case", CASES)
-def test_cpu(case, mode, align_corners, dtype):
+def test_against_the_reference(case, mode, align_corners, dtype, implementation):
     g = geometry(case, align_corners)
     rng = np.random.default_rng(0)
     arrays = rng.standard_normal(g.x_shape).astype(dtype), rng.standard_normal(g.y_shape).astype(dtype)
-    for array, actual, expected in zip(arrays, kernels(cpu, mode), kernels(reference, mode), strict=True):
+    for array, actual, expected in zip(arrays, kernels(implementation, mode), kernels(reference, mode), strict=True):
         # float64 sums of products of two weights, and one rounding to the dtype
         terms = (g.oh * g.ow + 4) * EPS64 * expected(abs(array), g).astype(np.float64)
         result = expected(array, g)
         assert_close(actual(array, g), result, eps(dtype) * abs(result) + terms, dtype)
         assert_channels_last(actual(array, g))
     if mode == "nearest":
-        np.testing.assert_array_equal(cpu.upsample_nearest2d_forward(arrays[0], g), result_of_copying(arrays[0], g))
+        np.testing.assert_array_equal(implementation.upsample_nearest2d_forward(arrays[0], g), result_of_copying(arrays[0], g))
 
 
 def result_of_copying(x, g):
@@ -99,11 +101,14 @@ def result_of_copying(x, g):
     return x[:, :, rows][:, :, :, columns]
 
 
+@pytest.mark.parametrize("implementation", [cpu, cuda])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("mode", "align_corners"), MODES)
-def test_nan_and_infinity_reach_what_they_should(mode, align_corners, dtype):
+def test_nan_and_infinity_reach_what_they_should(mode, align_corners, dtype, implementation):
     g = ResizeGeometry.of((1, 3, 5, 6), (7, 4), None, align_corners)
-    for shape, actual, expected in zip((g.x_shape, g.y_shape), kernels(cpu, mode), kernels(reference, mode), strict=True):
+    for shape, actual, expected in zip(
+        (g.x_shape, g.y_shape), kernels(implementation, mode), kernels(reference, mode), strict=True
+    ):
         x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
         x[0, 0, 2, 1], x[0, 1, 0, 0], x[0, 2, 3, 2], x[0, 2, 3, 3] = np.nan, np.inf, np.inf, -np.inf
         y, z = actual(x, g), expected(x, g)
@@ -113,7 +118,7 @@ def test_nan_and_infinity_reach_what_they_should(mode, align_corners, dtype):
         assert not np.isnan(z).all()
 
 
-@pytest.mark.parametrize("implementation", [reference, cpu])
+@pytest.mark.parametrize("implementation", [reference, cpu, cuda])
 @pytest.mark.parametrize(("mode", "align_corners"), MODES)
 def test_memory_orders(mode, align_corners, implementation):
     g = ResizeGeometry.of((2, 3, 5, 6), (7, 4), None, align_corners)
@@ -124,7 +129,7 @@ def test_memory_orders(mode, align_corners, implementation):
             np.testing.assert_array_equal(kernel(change(array), g), kernel(array, g))
 
 
-@pytest.mark.parametrize("implementation", [reference, cpu])
+@pytest.mark.parametrize("implementation", [reference, cpu, cuda])
 @pytest.mark.parametrize(("mode", "align_corners"), MODES)
 def test_like_torch(mode, align_corners, implementation):
     torch = pytest.importorskip("torch")
@@ -152,3 +157,41 @@ def test_nearest_picks_the_pixels_that_torch_picks(dtype):
         expected = torch.nn.functional.interpolate(torch.tensor(x), size=(count, 1), mode="nearest").numpy()
         actual = reference.upsample_nearest2d_forward(x, ResizeGeometry.of(x.shape, (count, 1)))
         np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("implementation", [cpu, cuda])
+@pytest.mark.parametrize(("mode", "align_corners"), MODES)
+def test_all_sizes(mode, align_corners, implementation):
+    """Which outputs were made of a pixel is searched for on a card: it must be the inverse of what outputs are made of."""
+    for size, count in itertools.product(range(1, 21), repeat=2):
+        g = ResizeGeometry.of((1, 1, size, 21 - size), (count, 22 - count), None, align_corners)
+        rng = np.random.default_rng(0)
+        arrays = rng.standard_normal(g.x_shape), rng.standard_normal(g.y_shape)
+        for array, actual, expected in zip(arrays, kernels(implementation, mode), kernels(reference, mode), strict=True):
+            np.testing.assert_allclose(actual(array, g), expected(array, g), rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize(("mode", "align_corners"), MODES)
+def test_nan_and_infinity_where_an_axis_keeps_its_size(mode, align_corners):
+    g = ResizeGeometry.of((1, 4, 5, 6), (5, 9), None, align_corners)
+    for shape, actual, expected in zip((g.x_shape, g.y_shape), kernels(cuda, mode), kernels(reference, mode), strict=True):
+        x = np.random.default_rng(0).standard_normal(shape)
+        x[0, 0, 2, 1], x[0, 1, 0, 0], x[0, 2, 3, 2], x[0, 2, 3, 3] = np.nan, np.inf, np.inf, -np.inf
+        np.testing.assert_allclose(actual(x, g), expected(x, g), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(("mode", "align_corners"), MODES)
+def test_16_bits(mode, align_corners, dtype):
+    """Computed in float32, and rounded once."""
+    dtype = np.dtype(dtype if dtype == "float16" else pytest.importorskip("ml_dtypes").bfloat16)
+    half = 2.0**-11 if dtype == np.float16 else 2.0**-8  # of a unit in the last place
+    for channels in (3, 16):
+        g = ResizeGeometry.of((2, channels, 5, 6), (7, 4), None, align_corners)
+        rng = np.random.default_rng(0)
+        arrays = rng.standard_normal(g.x_shape).astype(dtype), rng.standard_normal(g.y_shape).astype(dtype)
+        for array, actual, expected in zip(arrays, kernels(cuda, mode), kernels(reference, mode), strict=True):
+            result, wide = actual(array, g), array.astype(np.float64)
+            assert result.dtype == dtype
+            bound = half * abs(expected(wide, g)) + 1e-6 * expected(abs(wide), g) + 1e-7
+            assert_close(result.astype(np.float64), expected(wide, g), bound)

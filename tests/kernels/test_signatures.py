@@ -1,25 +1,36 @@
 """The implementations of the kernels have the same names and signatures, and the reference explains each of them."""
 
+from __future__ import annotations
+
 import importlib
 import inspect
 
 import pytest
 
 from minigrad.kernels import cpu, reference
+from tests.cuda.on_device import cuda
 
 NAMES = sorted(reference.__all__)
+OTHERS = {"cpu": cpu, "cuda": cuda.module}
 
 
-def test_same_names():
-    assert set(cpu.__all__) == set(reference.__all__)
+@pytest.mark.parametrize("package", OTHERS)
+def test_same_names(package):
+    assert set(OTHERS[package].__all__) == set(reference.__all__)
     assert len(set(reference.__all__)) == len(reference.__all__)
 
 
+def signature(function) -> str:
+    """The signature with NumPy's name for arrays, whichever library's they are."""
+    return str(inspect.signature(function)).replace("cupy.ndarray", "np.ndarray")
+
+
+@pytest.mark.parametrize("package", OTHERS)
 @pytest.mark.parametrize("name", NAMES)
-def test_same_signature_in_the_same_file(name):
-    ours, theirs = getattr(reference, name), getattr(cpu, name)
-    assert inspect.signature(ours) == inspect.signature(theirs)
-    assert ours.__module__.replace("reference", "cpu") == theirs.__module__
+def test_same_signature_in_the_same_file(name, package):
+    ours, theirs = getattr(reference, name), getattr(OTHERS[package], name)
+    assert signature(ours) == signature(theirs)
+    assert ours.__module__.replace("reference", package) == theirs.__module__
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -32,13 +43,15 @@ def test_everything_is_annotated(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_docstrings(name):
     assert len(inspect.getdoc(getattr(reference, name)).splitlines()) >= 3
-    assert inspect.getdoc(getattr(cpu, name)).startswith("See reference.")
+    for package in OTHERS.values():
+        assert inspect.getdoc(getattr(package, name)).startswith("See reference.")
 
 
 @pytest.mark.parametrize(
-    "file", ["convolution", "elementwise", "loss", "normalization", "optimizer", "pooling", "product", "resize"]
+    "file",
+    ["convolution", "dropout", "elementwise", "loss", "normalization", "optimizer", "pooling", "product", "resize", "scaling"],
 )
-@pytest.mark.parametrize("package", ["reference", "cpu"])
+@pytest.mark.parametrize("package", ["reference", *OTHERS])
 def test_files_export_what_the_package_exports(package, file):
     module = importlib.import_module(f"minigrad.kernels.{package}.{file}")
     exported = importlib.import_module(f"minigrad.kernels.{package}").__all__

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from minigrad import autograd, random
+from minigrad.device import device_of, move, to_numpy
 from minigrad.ops.arithmetic import mul
 from minigrad.tensor import Tensor
+from tests.cuda.on_device import to_card
 from tests.ops.case import Case, Error, const, leaves, operation, replace_leaves
 
 __all__ = ["Run", "assert_close", "assert_same_bits", "bound", "cotangents", "prepare", "reference_outputs", "run"]
@@ -40,19 +42,19 @@ class Run:
     def backward(self, gys: list | None = None, observer: Callable | None = None) -> Run:
         """Send ``gys`` (default: ``cotangents``) back; the gradients are then in ``inputs[i].grad``."""
         gys = cotangents(self.outputs) if gys is None else gys
-        roots = [(y, gy) for y, gy in zip(self.outputs, gys, strict=True) if y.requires_grad]
+        roots = [(y, move(gy, device_of(y.array))) for y, gy in zip(self.outputs, gys, strict=True) if y.requires_grad]
         if roots:
             autograd.run_backward([y for y, _ in roots], [gy for _, gy in roots], observer=observer)
         return self
 
     @property
     def ys(self) -> list[np.ndarray]:
-        return [y.data for y in self.outputs]
+        return [to_numpy(y.data) for y in self.outputs]
 
     @property
     def gradients(self) -> list[np.ndarray | None]:
         """The gradient of every differentiable input, in order."""
-        return [None if t.grad is None else t.grad.data for t in self.differentiable]
+        return [None if t.grad is None else to_numpy(t.grad.data) for t in self.differentiable]
 
     @property
     def differentiable(self) -> list[Tensor]:
@@ -70,10 +72,18 @@ class Run:
         return sha.hexdigest()
 
 
-def prepare(case: Case | Error, dtype: type = np.float64, layout: Callable = lambda a: a, values: list | None = None) -> Run:
+def prepare(
+    case: Case | Error,
+    dtype: type = np.float64,
+    layout: Callable = lambda a: a,
+    values: list | None = None,
+    device: str = "cpu",
+    moved: int | None = None,
+) -> Run:
     """The case with its tensors made, floating ones as ``layout(array of dtype)``, but the op not called yet.
 
-    ``values`` replaces the drawn arrays, in the order of ``leaves``.
+    ``values`` replaces the drawn arrays, in the order of ``leaves``. On "cuda" the tensors have the same strides; ``moved`` is
+    the number of a tensor that lies there alone.
     """
     args, kwargs = case.draw()
     made: dict[int, Tensor] = {}
@@ -86,16 +96,18 @@ def prepare(case: Case | Error, dtype: type = np.float64, layout: Callable = lam
             array = next(fresh)
         if key not in made:
             floating = array.dtype.kind == "f"
-            made[key] = Tensor(layout(array.astype(dtype) if floating else array.copy()), floating and not fixed)
+            array = layout(array.astype(dtype)) if floating else array.copy()
+            on_card = device == "cuda" or moved == len(made)
+            made[key] = Tensor(to_card(array) if on_card else array, floating and not fixed)
         return made[key]
 
     args, kwargs = replace_leaves(args, tensor), replace_leaves(kwargs, tensor)
     return Run(case, args, kwargs, list(made.values()))
 
 
-def run(case: Case, dtype: type = np.float64, layout: Callable = lambda a: a, values: list | None = None) -> Run:
-    """The case with its op called; ``prepare`` says what the arguments do."""
-    return prepare(case, dtype, layout, values).forward()
+def run(case: Case, *args, **kwargs) -> Run:
+    """The case with its op called; the arguments are those of ``prepare``."""
+    return prepare(case, *args, **kwargs).forward()
 
 
 def arrays_of(case: Case) -> list[np.ndarray]:

@@ -57,7 +57,7 @@ def test_any_strides(case, dtype):
             r = run(case, dtype, layout).backward()
             _assert_equal_runs(case, r, expected, layout.__name__)
             # A leaf's gradient lies in its memory order, so that the optimizer walks both alike.
-            assert all(t.grad is None or _order(t.grad.data) == _order(t.data) for t in r.differentiable), layout.__name__
+            assert all(t.grad is None or order_of(t.grad.data) == order_of(t.data) for t in r.differentiable), layout.__name__
 
 
 @CASES
@@ -87,7 +87,7 @@ def test_upstream_gradients_of_any_strides(case):
     _assert_gradients(case, run(case).backward(ones), run(case).backward([one.copy() for one in ones]), "stride 0")
 
 
-def _order(a: np.ndarray) -> list[int]:
+def order_of(a: np.ndarray) -> list[int]:
     """The dimensions in which there is a step to take, from the longest step to the shortest."""
     return sorted((i for i, n in enumerate(a.shape) if n > 1 and a.size), key=lambda i: -abs(a.strides[i]))
 
