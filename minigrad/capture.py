@@ -22,6 +22,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from minigrad.device import array_module, device_of, move
 from minigrad.kernels import for_array
 from minigrad.modes import state
@@ -46,6 +48,9 @@ def graph(step: Callable | None = None, *, warmup: int = 3) -> Callable:
     What a graph repeats is what the card was asked to do: Python code of the step, prints and counters among it, does not run
     again. Three things change from replay to replay: the inputs, the learning rates of SGD, and the random numbers of dropout.
     Other options of the optimizer must stay as they are; a change of them raises RuntimeError at the next call.
+
+    A label outside of the classes is noticed by the graph: from that call on no parameter changes, and a later call, usually the
+    next one, raises IndexError.
 
     Raises RuntimeError, with the reason, if the step cannot be captured; parameters, statistics and gradients then are what
     they were before that call. ``warmup`` must be at least 1.
@@ -125,6 +130,10 @@ class _Captured:
             state.capture = None
             kernels.set_capture(None)
         self.gradients = [(leaf, leaf.grad) for leaf, _ in self.leaves.values()]
+        pinned = library.cuda.alloc_pinned_memory(8)  # where the card can write while the program goes on
+        self.fault, self.written = np.frombuffer(pinned, np.int32, 1), library.cuda.Event(disable_timing=True)
+        self.fault[0] = 0
+        self.written.record(stream)
 
     def note(self, leaf) -> None:
         """A leaf whose gradient is about to change."""
@@ -141,7 +150,18 @@ class _Captured:
         """Whether the graph can be replayed with these inputs."""
         return len(inputs) == len(self.inputs) and all(map(_alike, inputs, self.inputs))
 
+    def look_for_faults(self) -> None:
+        """Raise IndexError if an earlier replay is known to have met a wrong label. It does not wait for one that runs."""
+        if self.written.done and self.fault[0]:
+            self.context.fault.fill(0)
+            self.fault[0] = 0
+            raise IndexError(
+                "cuda.graph: a label of an earlier call was outside of the classes; since that call no parameter has changed. "
+                "Run the step without the graph on that batch to see which one"
+            )
+
     def replay(self, inputs: tuple) -> Any:
+        self.look_for_faults()
         for check in self.checks:
             check()
         for given, static in zip(inputs, self.inputs, strict=True):
@@ -149,6 +169,9 @@ class _Captured:
                 static.array[...] = move(given.array, device_of(static.array))
         self.context.refresh()
         self.graph.launch(self.stream)
+        if self.context.looks_for_faults:
+            self.context.fault.get(stream=self.stream, out=self.fault, blocking=False)
+            self.written.record(self.stream)
         for leaf, gradient in self.gradients:
             leaf.grad = gradient
             leaf.bump_version()

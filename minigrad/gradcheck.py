@@ -18,7 +18,7 @@ import numpy as np
 
 from minigrad import random
 from minigrad.autograd import enable_grad, no_grad, run_backward
-from minigrad.device import array_module
+from minigrad.device import move, to_numpy
 from minigrad.tensor import Tensor
 
 __all__ = ["GradcheckError", "directional_check", "gradcheck"]
@@ -85,7 +85,7 @@ def directional_check(function: Callable, inputs: Tensor | Sequence[Any], eps: f
 
 
 class _Problem:
-    """The function as one of arrays: float64 copies of the inputs that require grad in, floating outputs out."""
+    """The function as one of NumPy arrays: float64 copies of the inputs that require grad in, floating outputs out."""
 
     def __init__(self, function: Callable, inputs: Tensor | Sequence[Any], seed: int):
         self.function = function
@@ -97,7 +97,8 @@ class _Problem:
         self.places = [i for i, t in enumerate(self.args) if isinstance(t, Tensor) and t.requires_grad]
         if not self.places:
             raise ValueError("gradcheck: no input requires grad: set requires_grad=True on those to be checked")
-        self.arrays = [self.args[i].data.astype(np.float64, order="K", copy=True) for i in self.places]
+        self.devices = [self.args[i].device for i in self.places]
+        self.arrays = [to_numpy(self.args[i].data).astype(np.float64, order="K", copy=True) for i in self.places]
         outputs, _ = self.run(self.arrays, recorded=True)
         self.op = ", ".join(dict.fromkeys(y.grad_fn.name for y in outputs if y.grad_fn is not None)) or "function"
         if not any(y.requires_grad for y in outputs):
@@ -112,9 +113,10 @@ class _Problem:
         The inputs keep their memory order, and the random generator is put back afterwards.
         """
         args, leaves = list(self.args), []
-        for i, x, like in zip(self.places, arrays, self.arrays, strict=True):
-            args[i] = Tensor(array_module(like).empty_like(like), requires_grad=recorded)
-            args[i].data[...] = x
+        for i, x, like, place in zip(self.places, arrays, self.arrays, self.devices, strict=True):
+            copy = np.empty_like(like)
+            copy[...] = x
+            args[i] = Tensor(move(copy, place), requires_grad=recorded)
             leaves.append(args[i])
         try:
             with enable_grad() if recorded else no_grad():
@@ -129,17 +131,17 @@ class _Problem:
 
     def values(self, arrays: Sequence) -> list:
         """The outputs as arrays."""
-        return [y.data for y in self.run(arrays)[0]]
+        return [to_numpy(y.data) for y in self.run(arrays)[0]]
 
     def gradients(self, cotangents: Sequence, call: tuple | None = None) -> list:
         """The gradient of every checked input when ``cotangents`` arrive at the outputs; zeros where none arrives."""
         outputs, leaves = self.run(self.arrays, recorded=True) if call is None else call
-        reached = [(y, g.astype(y.dtype)) for y, g in zip(outputs, cotangents, strict=True) if y.requires_grad]
+        reached = [(y, move(g.astype(y.dtype), y.device)) for y, g in zip(outputs, cotangents, strict=True) if y.requires_grad]
         found = run_backward([y for y, _ in reached], [g for _, g in reached], call is not None, targets=leaves)
         for g, x, i in zip(found, self.arrays, self.places, strict=True):
             if g is not None and g.shape != x.shape:
                 raise GradcheckError(f"{self.op}: the gradient of input {i} has shape {g.shape}, the input {x.shape}")
-        return [array_module(x).zeros_like(x) if g is None else g for g, x in zip(found, self.arrays, strict=True)]
+        return [np.zeros_like(x) if g is None else to_numpy(g) for g, x in zip(found, self.arrays, strict=True)]
 
     def slope(self, directions: Sequence, cotangents: Sequence | None, eps: float):
         """The derivative of the outputs along ``directions``: of their inner product with ``cotangents``, or arrays."""
@@ -174,7 +176,7 @@ class _Problem:
 
     def unit(self, k: int, index: tuple[int, ...]) -> list:
         """Directions that change only one element of checked input ``k``."""
-        directions = [array_module(x).zeros(x.shape) for x in self.arrays]
+        directions = [np.zeros(x.shape) for x in self.arrays]
         directions[k][index] = 1.0
         return directions
 

@@ -89,5 +89,7 @@ def _above(ys: list[Tensor], gys: Any, of: str, name: str) -> list:
             raise RuntimeError(f"{of}[{i}] has shape {y.shape}: give {name}, or reduce it to one number first")
         if gy is not None and (not isinstance(gy, Tensor) or gy.shape != y.shape):
             raise ValueError(f"{name}[{i}] must be a Tensor of shape {y.shape}, got {getattr(gy, 'shape', gy)!r}")
+        if gy is not None and gy.device != y.device:
+            raise RuntimeError(f"{name}[{i}] is on {gy.device}, {of}[{i}] on {y.device}: move it with .to(device)")
         arrays.append(array_module(y.array).ones_like(y.array) if gy is None else gy.array.astype(y.dtype, copy=False))
     return arrays

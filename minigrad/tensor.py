@@ -355,6 +355,9 @@ class Tensor:
             gy = gradient.array if isinstance(gradient, Tensor) else gradient
             if not _is_array(gy) or gy.shape != self.shape:
                 raise ValueError(f"gradient must be a tensor of shape {self.shape}, got {getattr(gy, 'shape', gy)!r}")
+            if array_module(gy) is not array_module(self.array):
+                place = f"gradient is on {device_of(gy)}, this tensor on {self.device}"
+                raise RuntimeError(f"backward(): {place}: move it with .to(device)")
             gy = gy.astype(self.dtype, copy=False)
         autograd.run_backward([self], [gy], retain_graph)
 

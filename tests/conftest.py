@@ -14,7 +14,27 @@ import pytest
 
 import minigrad.random
 from minigrad.autograd import state
-from tests import beside
+from tests import beside, device_option
+
+
+def pytest_addoption(parser):
+    device_option.add_option(parser)
+
+
+def pytest_configure(config):
+    device_option.check(config)
+
+
+@pytest.fixture(autouse=True)
+def _on_device(request):
+    """With ``--device cuda`` the tensors of the test lie on the card."""
+    if not device_option.is_moved(request.node):
+        yield
+        return
+    for marker in request.node.iter_markers("processor"):
+        pytest.skip(*marker.args)
+    with device_option.everything_on_the_card():
+        yield
 
 
 @pytest.fixture(autouse=True)

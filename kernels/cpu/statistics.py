@@ -34,6 +34,7 @@ def update_running(
     var: np.ndarray,
     momentum: float,
     correction: float,
+    counter: np.ndarray | None = None,
 ) -> None:
     """See reference. Both are changed or, if there is no memory, neither."""
     pairs = (running_mean, mean), (running_var, var * correction)
@@ -41,3 +42,5 @@ def update_running(
     for running, step in steps:
         running *= 1 - momentum
         running += step
+    if counter is not None:
+        counter += 1

@@ -54,9 +54,9 @@ def algorithm(name: str | None = None, *, exact: bool | None = None) -> Iterator
     cards that have TF32 ones (since 2020), which round the factors to 10 bits of fraction: an error of some 3e-4 of a typical
     output. That is PyTorch's default too. The environment variable MINIGRAD_EXACT=1 makes exactness the default.
 
-    Names: "direct" (loops over the window), "product" (1x1 windows, cuBLAS), "implicit" (a product that gathers the window; matrix
-    products of layers then take the same kernel) and "im2col" (columns in memory, then a product). What an algorithm cannot
-    compute is left to the table. Raises ValueError for another name.
+    Names: "direct" (loops over the window), "product" (1x1 windows, cuBLAS), "implicit" (a product that gathers the window; the
+    matrix products of layers then take that kernel too) and "im2col" (columns in memory, then a product). What an algorithm
+    cannot compute is left to the table. Raises ValueError for another name.
     """
     if name is not None and name not in ALGORITHMS:
         raise ValueError(f"algorithm must be one of {', '.join(map(repr, ALGORITHMS))}, got {name!r}")

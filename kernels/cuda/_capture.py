@@ -13,7 +13,7 @@ from collections.abc import Callable
 import cupy
 import numpy as np
 
-__all__ = ["Capture", "before_replay", "is_capturing", "number_of_replay", "set_capture"]
+__all__ = ["Capture", "before_replay", "fault", "faults_are_looked_for", "is_capturing", "number_of_replay", "set_capture"]
 
 
 class Capture:
@@ -21,6 +21,8 @@ class Capture:
 
     def __init__(self):
         self.refreshes: list[Callable[[], None]] = []
+        self.fault = cupy.zeros(1, np.int32)  # 1 after a replay met a wrong label; then no parameter changes any more
+        self.looks_for_faults = False
 
     def refresh(self) -> None:
         """Write what the next replay needs."""
@@ -38,6 +40,16 @@ _local = _Local()
 def set_capture(value: Capture | None) -> None:
     """Begin or end a capture of this thread, as far as the kernels are concerned."""
     _local.capture = value
+
+
+def fault() -> cupy.ndarray | None:
+    """The flag of the capture that is under way, if there is one."""
+    return None if _local.capture is None else _local.capture.fault
+
+
+def faults_are_looked_for() -> None:
+    """The graph that is being captured may raise its flag."""
+    _local.capture.looks_for_faults = True
 
 
 def is_capturing() -> bool:

@@ -10,11 +10,12 @@ import numpy as np
 from ..geometry import ConvGeometry
 from ._compiler import FLOATS, THREADS, Kernel, blocks, c_type, struct
 
-__all__ = ["gather", "packed_filters", "rows_times_filters", "weight_gradient"]
+__all__ = ["gather", "rows_times_filters", "weight_gradient"]
 
 STAGES, BLOCK = 3, 256  # as in gemm.cuh
 PITCH = 80  # bytes of a row of a tile that lies along K
 ROW, PIXEL = 24, 16  # bytes of these structures
+FEW = 1 << 16  # weights that are not worth a launch to be packed
 SIZES = {"float": 4, "double": 8, "half_t": 2, "bfloat16_t": 2}
 
 # (rows, columns, warps along the rows) of a block's tile
@@ -24,12 +25,14 @@ TENSOR = {"float": "Tf32", "half_t": "Float16", "bfloat16_t": "Bfloat16"}
 
 def _instances_of_gather():
     for kind, math in TENSOR.items():
-        yield from ((math, *tile, 16 // SIZES[kind]) for tile in (WIDE, HALF, QUARTER, NARROW, SMALL))
-        yield from ((math, *tile, 1) for tile in (HALF, NARROW))
+        yield from ((math, *tile, 16 // SIZES[kind], True) for tile in (WIDE, HALF, QUARTER, NARROW, SMALL))
+        yield from ((math, *tile, 16 // SIZES[kind], False) for tile in (HALF, QUARTER, NARROW, SMALL))
+        yield from ((math, *tile, 1, False) for tile in (HALF, NARROW))
     for kind in FLOATS:
         if kind != "half_t":  # every card has tensor cores for it
-            yield from ((f"Exact<{kind}>", *SMALL, v) for v in {1, 16 // SIZES[kind]})
-    yield "Exact<float>", *HALF, 4
+            yield f"Exact<{kind}>", *SMALL, 1, False
+            yield f"Exact<{kind}>", *SMALL, 16 // SIZES[kind], True
+    yield "Exact<float>", *HALF, 4, True
 
 
 def _instances_of_weight():
@@ -71,42 +74,53 @@ def _arithmetic(dtype, exact: bool, device: int) -> str:
 # ---- images ------------------------------------------------------------------------------------------------------------
 
 
-def packed_filters(weight: cupy.ndarray, g: ConvGeometry, transposed: bool) -> cupy.ndarray:
-    """The weight (O, C/groups, kh, kw) as (groups, columns, kh, kw, channels): itself if it lies so in memory.
-
-    Columns are the output channels of a group and channels its input channels, and the other way round if ``transposed``.
-    """
-    outputs, inputs, taps = g.o // g.groups, g.c // g.groups, g.kh * g.kw
-    turned = weight.transpose((1, 2, 3, 0) if transposed else (0, 2, 3, 1))
-    if turned.flags.c_contiguous and (g.groups == 1 or not transposed):
-        return weight
-    filters = cupy.empty(weight.size, weight.dtype)
-    o, c, row, column = (s // weight.itemsize for s in weight.strides)
-    sizes = (inputs, taps, outputs, g.kw) if transposed else (outputs, taps, inputs, g.kw)
-    strides = (outputs * o, c, o, row, column) if transposed else (outputs * o, o, c, row, column)
-    values = (weight, filters, *map(np.int32, (g.groups, *sizes)), *map(np.int64, strides))
-    _filters((c_type(weight.dtype),), blocks(weight.size), THREADS, values)
-    return filters
-
-
 def gather(
     x: cupy.ndarray,
-    filters: cupy.ndarray,
+    weight: cupy.ndarray,
     bias: cupy.ndarray | None,
     y: cupy.ndarray,
     g: ConvGeometry,
     transposed: bool,
     exact: bool,
 ) -> None:
-    """Write the convolution of x into y, or with ``transposed`` the input gradient of x = gy; both (N, H, W, C), contiguous."""
+    """Write the convolution of x with weight (O, C/groups, kh, kw) into y, or with ``transposed`` the input gradient of x = gy.
+
+    x and y: (N, H, W, C), contiguous.
+    """
     device = cupy.cuda.runtime.getDevice()
-    width = _width((g.o if transposed else g.c) // g.groups, x, filters)
-    arguments, grid, sizes, shared = _gather_plan(g, transposed, _arithmetic(x.dtype, exact, device), width, device)
-    _gather(arguments, grid, BLOCK, (x, filters, bias, y, sizes), shared)
+    math, width = _arithmetic(x.dtype, exact, device), _width((g.o if transposed else g.c) // g.groups, x)
+    filters, strides = weight, _strides(weight, g, transposed)
+    packed = width > 1 and _lies_packed(weight, g, transposed)
+    if width > 1 and not packed and (math.startswith("Exact") or weight.size > FEW):
+        filters, packed = _packed(weight, strides, g, transposed), True
+    arguments, grid, sizes, shared = _gather_plan(g, transposed, math, width, packed, device)
+    _gather(arguments, grid, BLOCK, (x, filters, bias, y, sizes, strides), shared)
+
+
+def _strides(weight: cupy.ndarray, g: ConvGeometry, transposed: bool) -> np.ndarray:
+    """The structure Strides: columns are the output channels of a group, channels its input channels, or if transposed not."""
+    o, c, row, tap = (s // weight.itemsize for s in weight.strides)
+    return np.array((g.o // g.groups * o, c, o, row, tap) if transposed else (g.o // g.groups * o, o, c, row, tap), np.int64)
+
+
+def _lies_packed(weight: cupy.ndarray, g: ConvGeometry, transposed: bool) -> bool:
+    """Whether the weight is in memory what ``_packed`` makes of it."""
+    turned = weight.transpose((1, 2, 3, 0) if transposed else (0, 2, 3, 1))
+    return turned.flags.c_contiguous and (g.groups == 1 or not transposed) and weight.data.ptr % 16 == 0
+
+
+def _packed(weight: cupy.ndarray, strides: np.ndarray, g: ConvGeometry, transposed: bool) -> cupy.ndarray:
+    """The weight as (groups, columns, kh, kw, channels)."""
+    outputs, inputs, taps = g.o // g.groups, g.c // g.groups, g.kh * g.kw
+    filters = cupy.empty(weight.size, weight.dtype)
+    sizes = (inputs, taps, outputs, g.kw) if transposed else (outputs, taps, inputs, g.kw)
+    values = (weight, filters, *map(np.int32, (g.groups, *sizes)), *strides)
+    _filters((c_type(weight.dtype),), blocks(weight.size), THREADS, values)
+    return filters
 
 
 @lru_cache(maxsize=4096)
-def _gather_plan(g: ConvGeometry, transposed: bool, math: str, width: int, device: int) -> tuple:
+def _gather_plan(g: ConvGeometry, transposed: bool, math: str, width: int, packed: bool, device: int) -> tuple:
     """(template arguments, blocks, sizes, bytes of shared memory)."""
     if transposed:
         read, written, phases = (g.n, g.oh, g.ow, g.o), (g.h, g.w, g.c), g.sh * g.sw
@@ -116,9 +130,9 @@ def _gather_plan(g: ConvGeometry, transposed: bool, math: str, width: int, devic
         rows = g.n * g.oh * g.ow
     sizes = struct(*read, *written, g.groups, g.kh, g.kw, g.sh, g.sw, g.top, g.left, g.dh, g.dw, transposed)
     columns, layers = written[2] // g.groups, g.groups * phases
-    tile = _gather_tile(math, width, rows, columns, layers, device)
+    tile = _gather_tile(math, width, packed, rows, columns, layers, device)
     shared = tile[0] * ROW + STAGES * PITCH * (tile[0] + tile[1])
-    return (math, *tile, width), (blocks(rows, tile[0]), blocks(columns, tile[1]), layers), sizes, shared
+    return (math, *tile, width, packed), (blocks(rows, tile[0]), blocks(columns, tile[1]), layers), sizes, shared
 
 
 def _width(channels: int, *arrays) -> int:
@@ -127,7 +141,7 @@ def _width(channels: int, *arrays) -> int:
     return width if channels % width == 0 and all(a.data.ptr % 16 == 0 for a in arrays) else 1
 
 
-def _gather_tile(math: str, width: int, rows: int, columns: int, layers: int, device: int) -> tuple[int, int, int]:
+def _gather_tile(math: str, width: int, packed: bool, rows: int, columns: int, layers: int, device: int) -> tuple[int, int, int]:
     """The largest tile that leaves every multiprocessor something to do."""
     if math == "Exact<float>" and width > 1 and columns >= 64:
         return HALF
@@ -138,7 +152,7 @@ def _gather_tile(math: str, width: int, rows: int, columns: int, layers: int, de
     for tile in (NARROW, QUARTER):
         if columns <= tile[1]:
             return tile
-    for tile in (WIDE, HALF) if columns > 64 else (HALF,):
+    for tile in (WIDE, HALF) if columns > 64 and packed else (HALF,):
         if blocks(rows, tile[0]) * blocks(columns, tile[1]) * layers >= _card(device)[0]:
             return tile
     return SMALL
@@ -147,7 +161,7 @@ def _gather_tile(math: str, width: int, rows: int, columns: int, layers: int, de
 def rows_times_filters(x: cupy.ndarray, filters: cupy.ndarray, z: cupy.ndarray, exact: bool) -> None:
     """z (M, N) = x (M, K) @ filters (N, K)^T, all C-contiguous: a convolution of one-pixel windows."""
     (m, k), n = x.shape, len(filters)
-    gather(x, filters, None, z, ConvGeometry.of((m, k, 1, 1), (n, k, 1, 1)), False, exact)
+    gather(x, filters.reshape(n, k, 1, 1), None, z, ConvGeometry.of((m, k, 1, 1), (n, k, 1, 1)), False, exact)
 
 
 # ---- weights -----------------------------------------------------------------------------------------------------------

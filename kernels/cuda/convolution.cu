@@ -53,13 +53,21 @@ struct Place {
     }
 };
 
-template <class Math, int BM, int BN, int WARPS_M, int V>
+// Where filters lie that were not packed: the steps, in numbers, from one to the next of each kind.
+struct Strides {
+    index_t group, column, channel, row, tap;
+};
+
+// PACKED: the filters are what conv_filters makes, and V numbers are copied at once; else they lie at ``strides``, which costs
+// less than packing where they are few.
+template <class Math, int BM, int BN, int WARPS_M, int V, bool PACKED>
 __global__ __launch_bounds__(BLOCK, 2) void conv_gather(const typename Math::T* x, const typename Math::T* filters,
-                                                        const typename Math::T* bias, typename Math::T* y, Gather g) {
+                                                        const typename Math::T* bias, typename Math::T* y, Gather g,
+                                                        Strides strides) {
     typedef typename Math::T T;
     typedef real_t<T> R;
     typedef Product<Math, BM, BN, WARPS_M, ALONG_K, ALONG_K> Sums;
-    const int BK = Sums::A::BK, PER_ROW = BK / V;
+    const int BK = Sums::A::BK, PER_ROW = BK / V, VB = PACKED ? V : 1, PER_COLUMN = BK / VB;
     DYNAMIC_SHARED(memory);
     Row* rows = reinterpret_cast<Row*>(memory);
     T* tiles = reinterpret_cast<T*>(memory + sizeof(Row) * BM);
@@ -83,8 +91,9 @@ __global__ __launch_bounds__(BLOCK, 2) void conv_gather(const typename Math::T* 
     }
     __syncthreads();
 
-    Place place = {0, 0, 0};
+    Place place = {0, 0, 0}, other = {0, 0, 0};  // of the image and of the filters
     place.advance(threadIdx.x % PER_ROW * V, channels, across.taps);
+    other.advance(threadIdx.x % PER_COLUMN * VB, channels, across.taps);
     auto load = [&](int step) {
         T* a = tiles + step % STAGES * (Sums::A::SIZE + Sums::B::SIZE);
         T* b = a + Sums::A::SIZE;
@@ -98,14 +107,19 @@ __global__ __launch_bounds__(BLOCK, 2) void conv_gather(const typename Math::T* 
             const T* from = inside ? x + row.image + ((index_t)h * g.w + w) * g.c + channel : x;
             copy_async<V * sizeof(T)>(a + Sums::A::at(i, k), from, inside);
         }
-        int tap = (down.tap_first + place.a * down.tap_step) * g.kw + across.tap_first + place.b * across.tap_step;
-        for (int i = threadIdx.x / PER_ROW; i < BN; i += BLOCK / PER_ROW) {
+        int row = down.tap_first + other.a * down.tap_step, tap = across.tap_first + other.b * across.tap_step;
+        index_t start = PACKED ? (index_t)(row * g.kw + tap) * channels + other.channel
+                               : group * strides.group + other.channel * strides.channel + row * strides.row + tap * strides.tap;
+        exists = other.a < down.taps;
+        k = threadIdx.x % PER_COLUMN * VB;
+        for (int i = threadIdx.x / PER_COLUMN; i < BN; i += BLOCK / PER_COLUMN) {
             bool inside = exists && column + i < outputs;
-            index_t filter = (index_t)group * outputs + column + i;
-            const T* from = inside ? filters + (filter * (g.kh * g.kw) + tap) * channels + place.channel : filters;
-            copy_async<V * sizeof(T)>(b + Sums::B::at(i, k), from, inside);
+            index_t filter = PACKED ? ((index_t)group * outputs + column + i) * (g.kh * g.kw) * channels
+                                    : (column + i) * strides.column;
+            copy_async<VB * sizeof(T)>(b + Sums::B::at(i, k), inside ? filters + filter + start : filters, inside);
         }
         place.advance(BK, channels, across.taps);
+        other.advance(BK, channels, across.taps);
     };
 
     Sums sums;

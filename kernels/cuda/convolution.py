@@ -50,7 +50,7 @@ def conv2d_forward(x: cupy.ndarray, weight: cupy.ndarray, bias: cupy.ndarray | N
         if name == "direct":
             _direct.forward(rows, weight, bias, y, g)
         elif name == "implicit":
-            _implicit.gather(rows, _implicit.packed_filters(weight, g, False), bias, y, g, False, is_exact())
+            _implicit.gather(rows, weight, bias, y, g, False, is_exact())
         else:
             columns = rows.reshape(-1, g.c) if name == "product" else im2col(x, g)
             multiply(columns, weight.reshape(g.o, -1).T, y.reshape(-1, g.o), "convolution")
@@ -113,7 +113,7 @@ def _input_gradient(gy, weight, bias, g: ConvGeometry) -> cupy.ndarray:
         if name == "direct":
             _direct.input_gradient(rows, weight, bias, gx, g)
         elif name == "implicit":
-            _implicit.gather(rows, _implicit.packed_filters(weight, g, True), bias, gx, g, True, is_exact())
+            _implicit.gather(rows, weight, bias, gx, g, True, is_exact())
         elif name == "product":
             multiply(rows.reshape(-1, g.o), weight.reshape(g.o, -1), gx.reshape(-1, g.c), "convolution")
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import cupy
 import numpy as np
 
+from ._capture import fault, faults_are_looked_for, is_capturing
 from ._compiler import FLOATS, THREADS, Kernel, blocks, c_type, on_device, struct
 
 __all__ = ["check_labels", "cross_entropy_backward", "cross_entropy_forward"]
@@ -52,12 +53,15 @@ def cross_entropy_backward(
 
 @on_device
 def check_labels(target: cupy.ndarray, classes: int, ignore_index: int) -> bool:
-    """See reference. The host waits for one number; while a stream is captured, it cannot, and nothing is checked."""
-    if cupy.cuda.get_current_stream().is_capturing() or not target.size:
-        return True
-    wrong = cupy.zeros(1, np.int32)
+    """See reference. The host waits for one number. While a graph is captured it cannot: the graph's flag says it later."""
+    if not target.size or (not is_capturing() and cupy.cuda.get_current_stream().is_capturing()):
+        return True  # a capture that is not ours has no flag
+    wrong = fault() if is_capturing() else cupy.zeros(1, np.int32)
     values = _labels(target), wrong, np.int64(target.size), np.int64(classes), np.int64(ignore_index)
     _find_wrong_label((), min(blocks(target.size), 1024), THREADS, values)
+    if is_capturing():
+        faults_are_looked_for()
+        return True
     return not wrong.item()
 
 

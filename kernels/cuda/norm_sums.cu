@@ -129,7 +129,8 @@ __global__ void sums_rows(const T* gy, const T* x, const real_t<T>* mean, const 
 
 // The gradients of weight and bias: the sums of each column over all ``rows`` of partial. A block takes blockDim.x columns.
 template <class S>
-__global__ void sums_gradients(const double* partial, S* gweight, S* gbias, index_t rows, index_t columns) {
+__global__ void sums_gradients(const double* partial, S* gweight, S* gbias, index_t rows, index_t columns, const S* weight,
+                               S* projection, S* average, double count) {
     __shared__ Pack<double, 2> totals[1024];
     index_t column = (index_t)blockIdx.x * blockDim.x + threadIdx.x;
     int thread = threadIdx.y * blockDim.x + threadIdx.x;
@@ -150,6 +151,10 @@ __global__ void sums_gradients(const double* partial, S* gweight, S* gbias, inde
     if (threadIdx.y || column >= columns) return;
     gweight[column] = narrow<S>(totals[thread].at[0]);
     gbias[column] = narrow<S>(totals[thread].at[1]);
+    if (!projection) return;
+    double w = weight ? (double)weight[column] : 1;
+    projection[column] = narrow<S>(w * totals[thread].at[0] / count);
+    average[column] = narrow<S>(w * totals[thread].at[1] / count);
 }
 
 // The averages of g * xhat and of g for each of the statistics, over ``count`` numbers: one block for each.

@@ -210,13 +210,16 @@ def _sums(gy, x, statistics, through_statistics: bool, rectify: bool):
 
     columns, lines = b * length, outers * walk.slices
     block = min(_power_of_two(columns), 32), min(_power_of_two(lines), 32)
-    values = partial, gweight, gbias, np.int64(lines), np.int64(columns)
+    averages, at_once = (None, None), through_statistics and m == length == 1 < a  # a column is a statistic
+    if at_once or (through_statistics and a != 1):
+        averages = cupy.empty((m, b), dtype), cupy.empty((m, b), dtype)
+    values = partial, gweight, gbias, np.int64(lines), np.int64(columns), statistics[2]
+    values = *values, *(averages if at_once else (None, None)), np.float64(a)
     _sums_gradients((c_type(dtype),), blocks(columns, block[0]), block, values)
-    if not through_statistics:
-        return gweight, gbias, (None, None)
+    if at_once or not through_statistics:
+        return gweight, gbias, averages
     if a == 1:
         return gweight, gbias, _row_averages(gy, x, statistics, rectify)
-    averages = cupy.empty((m, b), dtype), cupy.empty((m, b), dtype)
     values = partial, statistics[2], *averages, np.float64(a * length), walk.view
     _sums_averages((c_type(dtype),), m * b, _threads_for(walk.slices * length), values)
     return gweight, gbias, averages

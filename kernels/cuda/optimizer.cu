@@ -35,10 +35,13 @@ __device__ __forceinline__ void update(T& p, T g, T& v, int mode, int nesterov, 
 }
 
 // lr: the learning rate in the card's memory, which changes while a captured launch stays; null where f.rate has it.
+// fault: of a captured step; where it is not 0, something was wrong before, and nothing changes.
 template <class T, int N>
-__global__ void __launch_bounds__(THREADS) sgd(Table table, int count, int nesterov, const double* lr, real_t<T> sign,
+__global__ void __launch_bounds__(THREADS) sgd(Table table, int count, int nesterov, const double* lr, const int* fault,
+                                                real_t<T> sign,
                                                 real_t<T> decay, real_t<T> damping, real_t<T> momentum, real_t<T> rate) {
     typedef real_t<T> R;
+    if (fault && *fault) return;
     Factors<R> f = {sign, decay, damping, momentum, lr ? (R)-*lr : rate};
     int low = 0, high = count - 1;  // the first array whose end lies behind this block
     while (low < high) {

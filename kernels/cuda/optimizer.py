@@ -9,6 +9,7 @@ import cupy
 import numpy as np
 
 from ..layout import flat_views
+from ._capture import fault
 from ._compiler import FLOATS, THREADS, WIDTHS, Kernel, blocks, c_type, on_device
 
 __all__ = ["sgd_momentum", "sgd_momentum_all"]
@@ -105,5 +106,5 @@ def _launch(group: list[tuple], factors: tuple, nesterov: bool, lr: cupy.ndarray
         table[:, row] = *places, 8 * size + 4 * aligned + mode
         end[row] = total
     kind = c_type(group[0][0].dtype)
-    values = value, np.int32(len(group)), np.int32(nesterov), lr, *factors
+    values = value, np.int32(len(group)), np.int32(nesterov), lr, fault(), *factors
     _sgd((kind, WIDTHS[kind]), total, THREADS, values)

@@ -21,9 +21,10 @@ __global__ void normalization_constants(const R* mean, const R* var, const R* we
 }
 
 template <class R>
-__global__ void update_running(R* running_mean, R* running_var, const R* mean, const R* var, double momentum, double correction,
-                               int count) {
+__global__ void update_running(R* running_mean, R* running_var, const R* mean, const R* var, index_t* counter, double momentum,
+                               double correction, int count) {
     int i = thread_number();
+    if (counter && i == 0) ++*counter;
     if (i >= count) return;
     if (running_mean) running_mean[i] = (R)((1 - momentum) * running_mean[i] + momentum * mean[i]);
     if (running_var) running_var[i] = (R)((1 - momentum) * running_var[i] + momentum * correction * var[i]);

@@ -44,6 +44,7 @@ def update_running(
     var: cupy.ndarray,
     momentum: float,
     correction: float,
+    counter: cupy.ndarray | None = None,
 ) -> None:
     """See reference. One launch."""
     with mean.device:
@@ -53,8 +54,8 @@ def update_running(
             a if a is None or (a.dtype == kind and a.flags.c_contiguous) else a.astype(kind) for a in (running_mean, running_var)
         ]
         given = cupy.ascontiguousarray(mean), cupy.ascontiguousarray(var, kind)
-        values = (*copies, *given, np.float64(momentum), np.float64(correction), np.int32(mean.size))
-        _update((c_type(kind),), blocks(mean.size), THREADS, values)
+        values = (*copies, *given, counter, np.float64(momentum), np.float64(correction), np.int32(mean.size))
+        _update((c_type(kind),), max(1, blocks(mean.size)), THREADS, values)
         for target, copy in zip(targets, [c for c in copies if c is not None], strict=True):
             if copy is not target:
                 target[...] = copy

@@ -34,14 +34,18 @@ def update_running(
     var: np.ndarray,
     momentum: float,
     correction: float,
+    counter: np.ndarray | None = None,
 ) -> None:
     """Moves running statistics towards those of a batch, in place, with the unbiased variance (Ioffe and Szegedy 2015):
 
         running_mean = (1 - momentum) * running_mean + momentum * mean
         running_var = (1 - momentum) * running_var + momentum * correction * var        correction = count / (count - 1)
 
-    All arrays: (C,). A running array that is None is left out. Nothing is returned.
+    All arrays: (C,). A running array that is None is left out. ``counter``: an int64 array without dimensions that counts the
+    batches, or None. Nothing is returned.
     """
+    if counter is not None:
+        counter += 1
     for running, new in ((running_mean, mean), (running_var, correction * var.astype(np.float64))):
         if running is not None:
             running[...] = (1 - momentum) * running.astype(np.float64) + momentum * new.astype(np.float64)

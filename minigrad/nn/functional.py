@@ -164,13 +164,28 @@ def batch_norm(
     While training the running statistics (C,), if given, are updated in place, after everything was checked:
     running = (1 - momentum) running + momentum new, with the unbiased variance (Ioffe & Szegedy 2015).
     """
+    return batch_norm_counting(x, running_mean, running_var, weight, bias, training, momentum, eps, None)
+
+
+def batch_norm_counting(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    counter: Tensor | None,
+) -> Tensor:
+    """``batch_norm``, and ``counter`` (int64, without dimensions, or None) grows by one where running statistics are updated."""
     if not training:
         _need_running("batch_norm", running_mean, running_var)
         return batch_norm_inference(x, running_mean, running_var, weight, bias, eps)
     _check_running("batch_norm", x, running_mean, running_var)
     y, mean, var = batch_norm_training(x, weight, bias, eps)
     count = x.array.size // x.shape[1]
-    _update(running_mean, running_var, mean.array, var.array, momentum, count / (count - 1))
+    _update(running_mean, running_var, mean.array, var.array, momentum, count / (count - 1), counter)
     return y
 
 
@@ -216,12 +231,19 @@ def _check_running(name: str, x: Tensor, running_mean: Tensor | None, running_va
 
 
 def _update(
-    running_mean: Tensor | None, running_var: Tensor | None, mean: Any, var: Any, momentum: float, correction: float
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    mean: Any,
+    var: Any,
+    momentum: float,
+    correction: float,
+    counter: Tensor | None = None,
 ) -> None:
     """Move running statistics towards new ones (arrays): all of them or, if there is no memory, none."""
     kernels = for_array(mean)
-    kernels.update_running(data_of(running_mean), data_of(running_var), mean, var, momentum, correction)
-    for running in (running_mean, running_var):
+    arrays = data_of(running_mean), data_of(running_var), mean, var
+    kernels.update_running(*arrays, momentum, correction, data_of(counter))
+    for running in (running_mean, running_var, counter):
         if running is not None:
             running.bump_version()
 

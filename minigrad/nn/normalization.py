@@ -102,7 +102,7 @@ class _BatchNorm(_RunningStatistics):
         momentum = self.momentum
         if momentum is None:  # the plain average of all batches so far
             momentum = 1 / (self.num_batches_tracked.item() + 1) if tracking else 0.0
-        y = F.batch_norm(
+        return F.batch_norm_counting(
             x,
             self.running_mean if tracking or not self.training else None,
             self.running_var if tracking or not self.training else None,
@@ -111,11 +111,8 @@ class _BatchNorm(_RunningStatistics):
             self.training or not self.track_running_stats,
             momentum,
             self.eps,
+            self.num_batches_tracked if tracking else None,
         )
-        if tracking:
-            self.num_batches_tracked.array += 1
-            self.num_batches_tracked.bump_version()
-        return y
 
 
 class BatchNorm1d(_BatchNorm):

@@ -211,6 +211,26 @@ def test_options_that_the_graph_holds():
         np.testing.assert_array_equal(value, before[name])
 
 
+def test_wrong_labels():
+    """They are noticed on the card; parameters stay what they were, and after the error training goes on."""
+    training, other = Training(), Training(captured=False)
+    data = [*batches(6)]
+    with _implicit():
+        training.train(data[:4])
+        other.train(data[:4])
+        before = {name: value for name, value in training.state().items() if not name.startswith("1.")}
+        images, classes = data[4]
+        wrong = mg.tensor([0, 5, 1, -1])
+        assert np.isnan(training.step(images.cuda(), wrong.cuda()).item())
+        with pytest.raises(IndexError, match="a label of an earlier call was outside of the classes; since that call no"):
+            training.step(images.cuda(), classes.cuda())
+        for name, value in before.items():
+            np.testing.assert_array_equal(training.state()[name], value, err_msg=name)
+        other.model(images.cuda())  # whose batch the running statistics have seen too
+        assert training.train(data[4:]) == other.train(data[4:])
+    assert_same(training, other)
+
+
 def test_bad_arguments():
     with pytest.raises(TypeError, match="step must be a function of tensors, got int"):
         mg.cuda.graph(3)

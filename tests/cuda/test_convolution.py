@@ -156,6 +156,7 @@ WIDE = {  # x shape, weight shape, stride, padding, groups: channels for every w
     "128 channels": ((5, 32, 8, 8), (136, 32, 1, 1), 1, 0),
     "many images": ((30, 64, 16, 16), (128, 64, 1, 1), 1, 0),
     "stride": ((20, 32, 20, 20), (96, 32, 3, 3), 2, 1),
+    "many weights": ((2, 96, 5, 6), (80, 96, 3, 3), 1, 1),  # which are packed first
 }
 
 

@@ -172,7 +172,7 @@ TROUBLES = {
     "driver too old for this CuPy": (
         12040,
         fake_cupy(error=INSUFFICIENT),
-        rf'knows CUDA 12\.4 at most, this CuPy was built for CUDA 13\.2\. .*or CuPy for this one.*{UNINSTALL} "minigrad.*\[gpu12\]"',
+        rf'knows CUDA 12\.4 at most, this CuPy was built for CUDA 13\.2\. .*CuPy for this one.*{UNINSTALL} "minigrad.*\[gpu12\]"',
     ),
     "driver too old for any": (11040, fake_cupy(error=INSUFFICIENT), r"knows CUDA 11\.4 at most.*\. Install a newer driver$"),
     "no card": (

@@ -74,3 +74,11 @@ def test_nan_and_infinity(kernels):
     np.testing.assert_array_equal(
         kernels.normalization_constants(var, var, None, None, 0.0, False, False)[1], [[np.nan, 0.0, np.inf]]
     )
+
+
+@EVERY
+def test_batches_are_counted(kernels):
+    counter, mean = np.array(6), draw(3)
+    kernels.update_running(mean.copy(), None, mean, mean, 0.1, 1.0, counter)
+    kernels.update_running(None, None, mean, mean, 0.1, 1.0, counter)
+    assert counter == 8

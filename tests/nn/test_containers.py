@@ -88,6 +88,7 @@ def test_parameter_containers():
     assert [name for name, _ in table.items()] == list(table.keys()) == ["b"]
 
 
+@pytest.mark.processor("a description says where tensors lie")
 def test_descriptions_of_parameter_containers_are_pytorchs():
     torch = pytest.importorskip("torch")
 

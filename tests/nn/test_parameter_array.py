@@ -14,6 +14,8 @@ from minigrad import nn
 from minigrad.nn.parameter import ParameterArray
 from minigrad.tensor import Tensor
 
+pytestmark = pytest.mark.processor("a ParameterArray is an array of NumPy")
+
 
 @pytest.fixture
 def layer() -> nn.Conv2d:

@@ -27,7 +27,14 @@ def images(make, count: int = 3) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((count, 3, *SIZES.get(make, (16, 16))))
 
 
-@pytest.mark.parametrize("make", [*DEFINITIONS, *pytorch_habits.DEFINITIONS], ids=lambda make: make.__name__)
+ON_THE_PROCESSOR = {"filled": pytest.mark.processor("begins with weight.data.normal_, which arrays of NumPy have")}
+MAKES = [
+    pytest.param(make, id=make.__name__, marks=ON_THE_PROCESSOR.get(make.__name__, ()))
+    for make in (*DEFINITIONS, *pytorch_habits.DEFINITIONS)
+]
+
+
+@pytest.mark.parametrize("make", MAKES)
 def test_definition_runs(make):
     mg.manual_seed(0)
     model = build(make, "minigrad")
@@ -40,7 +47,7 @@ def test_definition_runs(make):
     assert any(p.grad.numpy().any() for p in model.parameters())
 
 
-@pytest.mark.parametrize("make", [*DEFINITIONS, *pytorch_habits.DEFINITIONS], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", MAKES)
 def test_definition_computes_what_pytorch_does(make):
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
@@ -128,6 +135,7 @@ def test_softmax_without_dim_warns_and_chooses_as_pytorch(name, shape):
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.processor("the name of a type says where a tensor lies")
 def test_small_names_that_public_code_uses():
     assert mg.nn.init._calculate_fan_in_and_fan_out(mg.ones(4, 3, 2, 2)) == (12, 16)
     assert mg.optim.lr_scheduler._LRScheduler is mg.optim.lr_scheduler.LRScheduler

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from minigrad import nn, weights
+from minigrad.device import move, to_numpy
 from minigrad.nn import functional as F
 from minigrad.optim import SGD, ExponentialMovingAverage, adaptive
 from minigrad.tensor import Tensor
@@ -25,14 +26,14 @@ class Net(nn.Module):
 
 
 def snapshot(model):
-    return {name: t.data.copy() for name, t in (*model.named_parameters(), *model.named_buffers())}
+    return {name: to_numpy(t.data).copy() for name, t in (*model.named_parameters(), *model.named_buffers())}
 
 
 def change(model, step):
     """As if the model had been trained."""
     rng = np.random.default_rng(step)
     for _, t in (*model.named_parameters(), *model.named_buffers()):
-        t.data[...] = rng.standard_normal(t.shape) if t.dtype.kind == "f" else step
+        t.data[...] = move(rng.standard_normal(t.shape), t.device) if t.dtype.kind == "f" else step
         t.bump_version()
     return snapshot(model)
 
@@ -62,7 +63,7 @@ def test_the_formula(decay, warmup, dtype, monkeypatch):
     for name, average in ema.averages.items():
         assert average.dtype == dict(snapshot(model))[name].dtype
         tolerance = 1e-12 if dtype == np.float64 else 2e-6
-        np.testing.assert_allclose(average.data, expected[name], rtol=tolerance, atol=tolerance, err_msg=name)
+        np.testing.assert_allclose(to_numpy(average.data), expected[name], rtol=tolerance, atol=tolerance, err_msg=name)
 
 
 def test_the_same_numbers_as_pytorch():
@@ -81,7 +82,7 @@ def test_the_same_numbers_as_pytorch():
             ema.update()
         theirs.update_parameters(other)
     for average, q in zip(ema.averages.values(), theirs.module.parameters(), strict=True):
-        np.testing.assert_allclose(average.data, q.detach().numpy(), rtol=1e-12)
+        np.testing.assert_allclose(to_numpy(average.data), q.detach().numpy(), rtol=1e-12)
 
 
 def test_inside_are_the_averages_and_after_it_the_weights():
@@ -89,7 +90,7 @@ def test_inside_are_the_averages_and_after_it_the_weights():
     ema = ExponentialMovingAverage(model, 0.5)
     own = change(model, 0)
     ema.update()
-    averages = {name: t.data.copy() for name, t in ema.averages.items()}
+    averages = {name: to_numpy(t.data).copy() for name, t in ema.averages.items()}
     x = Tensor(np.random.default_rng(0).standard_normal((2, 1, 5, 5)).astype(np.float32))
     arrays = [p.array for p in model.parameters()]
     before = model(x).detach().numpy()
@@ -99,7 +100,7 @@ def test_inside_are_the_averages_and_after_it_the_weights():
         assert np.abs(model(x).detach().numpy() - before).max() > 1e-3
         change(model, 9)  # is lost
     assert_same(snapshot(model), own)
-    assert_same({name: t.data for name, t in ema.averages.items()}, averages)
+    assert_same({name: to_numpy(t.data) for name, t in ema.averages.items()}, averages)
     np.testing.assert_array_equal(model(x).detach().numpy(), before)
     assert all(p.array is array for p, array in zip(model.parameters(), arrays, strict=True))
 
@@ -182,7 +183,7 @@ def test_copy_to():
     ema = ExponentialMovingAverage(model, 0.5)
     own = change(model, 0)
     ema.update()
-    averages = {name: t.data.copy() for name, t in ema.averages.items()}
+    averages = {name: to_numpy(t.data).copy() for name, t in ema.averages.items()}
     ema.copy_to(other)
     assert_same(snapshot(other), averages)
     assert_same(snapshot(model), own)
@@ -197,10 +198,10 @@ def test_a_shared_weight_and_replaced_parameters():
     model[1].weight = model[0].weight
     ema = ExponentialMovingAverage(model, 0.5, warmup=False)
     assert list(ema.averages) == ["0.weight", "0.bias", "1.bias"]
-    start = model[0].bias.data.copy()
+    start = to_numpy(model[0].bias.data).copy()
     model[0].bias = nn.Parameter(np.full(2, 3, np.float32))
     ema.update()
-    np.testing.assert_allclose(ema.averages["0.bias"].data, (start + 3) / 2, rtol=1e-6)
+    np.testing.assert_allclose(to_numpy(ema.averages["0.bias"].data), (start + 3) / 2, rtol=1e-6)
 
 
 @pytest.mark.parametrize("way", ["copy", "file"])
@@ -222,7 +223,7 @@ def test_restored_it_continues_with_the_same_bits(way, tmp_path):
         for each, average in ((model, ema), (other, again)):
             change(each, step)
             average.update()
-    assert_same(*({name: t.data for name, t in e.averages.items()} for e in (ema, again)))
+    assert_same(*({name: to_numpy(t.data) for name, t in e.averages.items()} for e in (ema, again)))
 
 
 @pytest.mark.parametrize(
@@ -247,7 +248,7 @@ def test_a_state_that_does_not_fit_changes_nothing(damage, message):
     with pytest.raises(ValueError, match=message):
         ema.load_state_dict(damage(good))
     after = ema.state_dict()
-    assert_same(*({name: t.data for name, t in s.pop("averages").items()} for s in (before, after)))
+    assert_same(*({name: to_numpy(t.data) for name, t in s.pop("averages").items()} for s in (before, after)))
     assert after == before
 
 
@@ -280,7 +281,7 @@ def test_what_is_not_allowed_inside(what):
 def test_a_model_that_has_changed_is_noticed_before_anything_changes():
     model = Net()
     ema = ExponentialMovingAverage(model)
-    before = {name: t.data.copy() for name, t in ema.averages.items()}
+    before = {name: to_numpy(t.data).copy() for name, t in ema.averages.items()}
     change(model, 0)
     model.fc.double()
     for call in (ema.update, ema.copy_to, ema.applied().__enter__):
@@ -288,5 +289,5 @@ def test_a_model_that_has_changed_is_noticed_before_anything_changes():
             call()
     with pytest.raises(ValueError, match=r"the model has no 'conv.weight' and has 'weight'"):
         ema.copy_to(nn.Linear(1, 1))
-    assert_same({name: t.data for name, t in ema.averages.items()}, before)
+    assert_same({name: to_numpy(t.data) for name, t in ema.averages.items()}, before)
     assert ema.updates == 0

@@ -300,6 +300,7 @@ def test_wrong_states():
     GradScaler("cpu", enabled=False).load_state_dict({})
 
 
+@pytest.mark.processor("autocast for the processor")
 def test_small_gradients_survive_float16():
     """What float16 cannot hold is lost without a scale, and is there with one."""
 
