@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,9 @@ class CapturedStep:
             self._captured = _Captured(self.step, inputs, self._card, self._library, self._stream)
         if self._captured is None or not self._captured.fits(inputs):
             self.calls += 1
-            return self.step(*(_on(x, self._card) for x in inputs))
+            given = [_on(x, self._card) for x in inputs]
+            with _kernels_for(given).rehearsal():
+                return self.step(*given)
         self.replays += 1
         return self._captured.replay(inputs)
 
@@ -111,7 +114,7 @@ class _Captured:
         self.inputs = tuple(_static(x, card) for x in inputs)
         self.leaves: dict[int, tuple] = {}  # id of a leaf -> the leaf, and its gradient before the capture
         self.checks: list[Callable[[], None]] = []  # raise RuntimeError if something that the graph holds fixed was changed
-        kernels = for_array(next(x.array for x in self.inputs if _is_tensor(x)))
+        kernels = _kernels_for(self.inputs)
         self.context, self.pool = kernels.Capture(), library.cuda.MemoryPool()
         kernels.set_capture(self.context)
         state.capture = self
@@ -184,6 +187,10 @@ def _is_tensor(x: Any) -> bool:
 
 def _library_of(inputs: tuple):
     return array_module(next(x.array for x in inputs if _is_tensor(x) and x.is_cuda))
+
+
+def _kernels_for(inputs: Iterable) -> ModuleType:
+    return for_array(next(x.array for x in inputs if _is_tensor(x)))
 
 
 def _on(x: Any, card) -> Any:

@@ -8,6 +8,7 @@ from ._capture import Capture as Capture
 from ._capture import before_replay as before_replay
 from ._capture import is_capturing as is_capturing
 from ._capture import number_of_replay as number_of_replay
+from ._capture import rehearsal as rehearsal
 from ._capture import set_capture as set_capture
 from ._memory import is_alone as is_alone
 from .convolution import (

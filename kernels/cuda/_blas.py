@@ -9,7 +9,7 @@ import cupy
 import numpy as np
 
 from ._algorithms import is_exact, without_cublas
-from ._capture import is_capturing
+from ._capture import needs_own_products
 from ._implicit import rows_times_filters
 
 __all__ = ["multiply"]
@@ -34,7 +34,7 @@ def multiply(x: cupy.ndarray, y: cupy.ndarray, out: cupy.ndarray | None = None, 
     if not k:
         z.fill(0)
         return z
-    if is_capturing() or without_cublas():
+    if needs_own_products() or without_cublas():
         rows_times_filters(_contiguous(x), _contiguous(y.T), z, is_exact(what))
     else:
         _gemm(x, y, z, what)

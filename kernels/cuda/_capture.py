@@ -8,12 +8,23 @@ the card, and is written anew before each replay.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import cupy
 import numpy as np
 
-__all__ = ["Capture", "before_replay", "fault", "faults_are_looked_for", "is_capturing", "number_of_replay", "set_capture"]
+__all__ = [
+    "Capture",
+    "before_replay",
+    "fault",
+    "faults_are_looked_for",
+    "is_capturing",
+    "needs_own_products",
+    "number_of_replay",
+    "rehearsal",
+    "set_capture",
+]
 
 
 class Capture:
@@ -32,6 +43,7 @@ class Capture:
 
 class _Local(threading.local):
     capture: Capture | None = None
+    rehearses = False
 
 
 _local = _Local()
@@ -50,6 +62,21 @@ def fault() -> cupy.ndarray | None:
 def faults_are_looked_for() -> None:
     """The graph that is being captured may raise its flag."""
     _local.capture.looks_for_faults = True
+
+
+@contextmanager
+def rehearsal() -> Iterator[None]:
+    """Inside it the kernels are those that a capture would take: they are compiled then, and the numbers are the same."""
+    before, _local.rehearses = _local.rehearses, True
+    try:
+        yield
+    finally:
+        _local.rehearses = before
+
+
+def needs_own_products() -> bool:
+    """Whether products take the project's own kernel, because CuPy refuses cuBLAS while a graph is captured."""
+    return _local.rehearses or _local.capture is not None
 
 
 def is_capturing() -> bool:

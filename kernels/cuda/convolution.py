@@ -14,7 +14,7 @@ from ..layout import nhwc
 from . import _direct, _implicit
 from ._algorithms import choose, is_exact
 from ._blas import multiply
-from ._capture import is_capturing
+from ._capture import needs_own_products
 from ._compiler import FLOATS, THREADS, Kernel, blocks, c_type, on_device
 from ._memory import empty_result
 
@@ -102,7 +102,7 @@ def conv2d_backward_bias(gy: cupy.ndarray) -> cupy.ndarray:
 def _algorithm(g: ConvGeometry, bias) -> str:
     """cuBLAS adds no bias, and may not be called while a graph is captured: then the product takes the general kernel."""
     name = choose(g)
-    return "implicit" if name == "product" and (bias is not None or is_capturing()) else name
+    return "implicit" if name == "product" and (bias is not None or needs_own_products()) else name
 
 
 def _input_gradient(gy, weight, bias, g: ConvGeometry) -> cupy.ndarray:

@@ -41,15 +41,17 @@ def _ahead(batches: Iterable, where: Device) -> Iterator[Any]:
             with cuda.device(where):
                 # What the copies go into may have been a batch that is gone, but with which the card has not finished yet.
                 stream.wait_stream(cuda.current_stream())
+                source = batch
                 with cuda.stream(stream):
-                    batch = in_parts(lambda part: part.to(where) if isinstance(part, Tensor) else part, batch)
+                    batch = in_parts(lambda part: part.to(where) if isinstance(part, Tensor) else part, source)
                 copied = stream.record_event()
             if ahead is not None:
-                yield _ready(*ahead, where)
-            ahead = batch, copied
-            del batch
+                yield _ready(*ahead[:2], where)
+                ahead[1].synchronize()  # long done: only now may the memory that it was copied from be used again
+            ahead = batch, copied, source
+            del batch, source
         if ahead is not None:
-            yield _ready(*ahead, where)
+            yield _ready(*ahead[:2], where)
     finally:
         stream.synchronize()  # nothing is being written any more to memory that is given back
         if hasattr(batches, "close"):

@@ -39,6 +39,8 @@ def in_memory_order(function: Callable, args: tuple, kwargs: dict):
         return function(*args, **kwargs)
     for value in (*args, *kwargs.values()) if kwargs else args:
         if isinstance(value, Tensor):
+            if value.pending is not None and name == "add":  # which may wait on: see _pending.py
+                return function(*args, **kwargs)
             array = value.array
             if type(array) is not np.ndarray and not array.flags.c_contiguous and not state.anomaly:
                 order = _order(array)

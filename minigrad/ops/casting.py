@@ -38,8 +38,8 @@ def cast(x: Tensor, dtype=None, device: str | Device | None = None, copy: bool =
 def to(x: Tensor, *args, dtype=None, device=None, non_blocking: bool = False, copy: bool = False, memory_format=None) -> Tensor:
     """x converted: ``x.to(mg.float64)``, ``x.to("cuda")``, ``x.to("cuda", mg.float16)`` or ``x.to(other_tensor)``.
 
-    x itself if nothing changes. ``memory_format=mg.channels_last`` gives that memory order; ``non_blocking`` is accepted and has
-    no effect.
+    x itself if nothing changes. ``memory_format=mg.channels_last`` gives that memory order; ``non_blocking`` is accepted: copies
+    to a card never wait for it, and are made from where the tensor lies if a loader with ``pin_memory=True`` made it.
     """
     check_tensor(x)
     for arg in args:

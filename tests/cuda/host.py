@@ -10,11 +10,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
 
 __all__ = ["HostModule", "compiler"]
+
+_one_at_a_time = threading.Lock()
 
 HEADER = Path(__file__).with_name("host.h")
 OPTIONS = ("-std=c++17", "-O1", "-fPIC", "-shared", "-w", "-U_FORTIFY_SOURCE", "-fvisibility=hidden")
@@ -84,9 +87,10 @@ class HostModule:
         function.restype = ctypes.c_char_p
         grid, block = np.array(grid, np.uint32), np.array(block, np.uint32)
         values, byte_counts = np.array(pointers, np.uintp), np.array(sizes, np.int32)
-        failure = function(
-            *(grid.ctypes, block.ctypes, ctypes.c_int(shared), values.ctypes, ctypes.c_int(len(pointers))),
-            *(byte_counts.ctypes, ctypes.c_int(backwards)),
-        )
+        with _one_at_a_time:  # the threads of a card are states of one and the same thread here
+            failure = function(
+                *(grid.ctypes, block.ctypes, ctypes.c_int(shared), values.ctypes, ctypes.c_int(len(pointers))),
+                *(byte_counts.ctypes, ctypes.c_int(backwards)),
+            )
         if failure:
             raise RuntimeError(f"{expression}: {failure.decode()}")

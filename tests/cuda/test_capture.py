@@ -88,6 +88,18 @@ def _implicit():
     return cuda.module.algorithm("implicit")
 
 
+def test_kernels_of_the_capture_are_built_before(monkeypatch):
+    """Compiling, and loading what was compiled, may not be part of a capture."""
+    from tests.cuda.on_device import cuda
+
+    training = Training()
+    training.train(batches(2))
+    kernel = cuda.module._compiler.Kernel
+    monkeypatch.setattr(kernel, "build", lambda self, *arguments: pytest.fail(f"{self.name}{arguments} is built late"))
+    training.train(batches(2))
+    assert training.step.replays == 2
+
+
 def test_two_runs_give_the_same_bits():
     first, second = Training(0.5), Training(0.5)
     losses = []
@@ -100,8 +112,8 @@ def test_two_runs_give_the_same_bits():
 
 def test_gradients_are_those_of_the_last_step():
     captured, plain = Training(), Training(captured=False)
+    captured.train(batches(5))
     with _implicit():
-        captured.train(batches(5))
         plain.train(batches(5))
     for p, q in zip(captured.model.parameters(), plain.model.parameters(), strict=True):
         np.testing.assert_array_equal(p.grad.numpy(), q.grad.numpy())

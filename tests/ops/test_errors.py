@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from minigrad.autograd import is_grad_enabled
+from minigrad.device import to_numpy
 from minigrad.ops.arithmetic import mul
 from minigrad.tensor import Tensor
 from tests.ops.case import operation
@@ -34,4 +35,4 @@ def test_error(error):
 
 
 def _state(t: Tensor) -> tuple:
-    return t.data.tobytes(), t.shape, t.dtype, t.version[0], t.requires_grad, t.grad, t.origin
+    return to_numpy(t.data).tobytes(), t.shape, t.dtype, t.version[0], t.requires_grad, t.grad, t.origin

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from minigrad.autograd import no_grad
+from minigrad.device import move, to_numpy
 from minigrad.ops.activations import relu
 from minigrad.tensor import Tensor
 from tests.ops.cases import ALL_CASES
@@ -25,7 +26,7 @@ def test_directional_derivative(case):
     r.backward(gys)
     for i, t in enumerate(r.differentiable):
         v = direction(t, i)
-        analytic = 0.0 if t.grad is None else float(np.vdot(t.grad.data, v))
+        analytic = 0.0 if t.grad is None else float(np.vdot(to_numpy(t.grad.data), v))
         numeric = _stencil(r, t, v, gys)
         noise = 8 * np.finfo(np.float64).eps * terms / case.step  # of the sums and differences in the stencil
         allowed = case.gradient_tolerance * max(abs(analytic), abs(numeric)) + noise
@@ -37,7 +38,7 @@ def _stencil(r: Run, t, v: np.ndarray, gys: list) -> float:
     before, step = t.data, r.case.step
 
     def at(k: int) -> float:
-        t.data = before + (k * step) * v
+        t.data = before + move((k * step) * v, t.device)
         with no_grad():
             r.forward()
         return sum(float(np.vdot(gy, y)) for gy, y in zip(gys, r.ys, strict=True))
@@ -62,7 +63,7 @@ def test_float32_gradients(case):
         if e is not None:
             assert t.grad.dtype == np.float32
             allowed = case.gradient_ulp * eps * np.max(np.abs(e), initial=0, where=np.isfinite(e)) + 1e-37
-            assert_close(t.grad.data, e, allowed, f"gradient {i}")
+            assert_close(to_numpy(t.grad.data), e, allowed, f"gradient {i}")
 
 
 def _check_node(node, gys, gxs):
@@ -95,7 +96,7 @@ def test_gradients_of_single_inputs(case):
         e = everything.gradients[i]
         assert (chosen.grad is None) == (e is None)
         if e is not None:
-            assert_close(chosen.grad.data, e, 1e-14 * np.max(np.abs(e), initial=0), f"gradient {i} alone")
+            assert_close(to_numpy(chosen.grad.data), e, 1e-14 * np.max(np.abs(e), initial=0), f"gradient {i} alone")
 
 
 @pytest.mark.parametrize("inplace", [False, True])
@@ -105,4 +106,4 @@ def test_relu_selects_gradients_and_does_not_multiply(dtype, inplace):
     x = Tensor(np.array([1, -1, 0, np.nan, np.inf, -np.inf, 2, -2, -3], dtype), requires_grad=True)
     gy = np.array([5, np.inf, np.nan, 7, -np.inf, 3, np.nan, -np.inf, 4], dtype)
     relu(x * 1, inplace=inplace).backward(Tensor(gy))
-    np.testing.assert_array_equal(x.grad.data, np.array([5, 0, 0, 7, -np.inf, 0, np.nan, 0, 0], dtype))
+    np.testing.assert_array_equal(to_numpy(x.grad.data), np.array([5, 0, 0, 7, -np.inf, 0, np.nan, 0, 0], dtype))

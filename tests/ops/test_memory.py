@@ -15,6 +15,8 @@ from minigrad.tensor import Tensor
 from tests.ops.cases import ALL_CASES
 from tests.ops.harness import assert_same_bits, cotangents, prepare, run
 
+pytestmark = pytest.mark.processor("looks into the memory of arrays")
+
 CASES = pytest.mark.parametrize("case", ALL_CASES, ids=lambda case: case.name)
 
 

@@ -17,6 +17,8 @@ from minigrad import nn, optim
 from minigrad.kernels import cpu
 from minigrad.ops import _pending
 
+pytestmark = pytest.mark.processor("is about what waits on the processor")
+
 
 def image(seed=0, shape=(4, 16, 12, 12), requires_grad=True):
     """A large activation that a kernel made, from a leaf."""

@@ -186,7 +186,6 @@ def test_pytorchs_state_can_be_loaded_and_continued(name):
 
 @every_optimizer
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 1e30])
-@pytest.mark.processor("shares memory with arrays")
 @pytest.mark.parametrize("maximize", [False, True])
 def test_gradients_that_are_not_finite_act_as_in_pytorch(make, value, maximize):
     torch = pytest.importorskip("torch")
@@ -208,6 +207,7 @@ def test_gradients_that_are_not_finite_act_as_in_pytorch(make, value, maximize):
         assert np.isfinite(to_numpy(p.data)).tolist() == np.isfinite(q.numpy()).tolist()
 
 
+@pytest.mark.processor("shares memory with arrays")
 @every_optimizer
 def test_memory_orders_and_blocks_do_not_matter(make, monkeypatch):
     """Arrays of equal order go in blocks, others whole: the bits are the same, and the state lies like its parameter."""
