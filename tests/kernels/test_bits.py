@@ -58,6 +58,12 @@ def results_of_all_kernels(dtype, place=np.asarray, thorough=True):
     many = [[array[k : 2 * k].copy() for k in (1, 3000, 70, 9001)] for array in (p, g, v)]
     cpu.sgd_momentum_all(*many, 0.1, 0.9, 0.2, 1e-4, False, False, [True, False, False, False])
     yield "sgd_momentum_all", (*many[0], *many[2])
+    yield "scale_all", (cpu.scale_all(many[1], 0.3), *many[1])
+    yield "dropout_noise", cpu.dropout_noise(draw(30, 40), (30, 40), 0.3, np.random.Generator(np.random.Philox(1)))
+    mean, var, running = abs(draw(3, 70))
+    yield "normalization_constants", cpu.normalization_constants(mean, var, running, None, 1e-5, True, True)[:3]
+    cpu.update_running(running, None, mean, var, 0.1, 1.5)
+    yield "update_running", running
 
 
 def _convolutions(draw):

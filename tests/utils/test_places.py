@@ -48,7 +48,7 @@ def test_marks_for_torchscript_have_no_effect():
     ("owner", "name", "advice"),
     [
         ("minigrad", "compile", "kernels are compiled already: use the function or module itself"),
-        ("minigrad", "quantization", "float32 or float64"),
+        ("minigrad", "quantization", "for 16 bits see minigrad.autocast"),
         ("minigrad.jit", "script", "call the function or module itself"),
         ("minigrad.jit", "trace", "call the function or module itself"),
         ("minigrad.jit", "is_scriptin", "did you mean 'is_scripting'"),
