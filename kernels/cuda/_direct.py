@@ -6,11 +6,10 @@ import cupy
 import numpy as np
 
 from ..geometry import ConvGeometry
-from ._compiler import FLOATS, THREADS, Kernel, blocks, c_type, struct, vector_width
+from ._compiler import FLOATS, THREADS, WIDTHS, Kernel, blocks, c_type, struct, vector_width
 
 __all__ = ["forward", "input_gradient", "weight_gradient", "window"]
 
-WIDTHS = {"float": 4, "double": 2, "half_t": 8, "bfloat16_t": 8}
 INSTANCES = [(t, n) for t in FLOATS for n in (1, WIDTHS[t])]
 
 _forward = Kernel("conv_direct.cu", "direct_forward", INSTANCES)

@@ -6,11 +6,10 @@ import cupy
 import numpy as np
 
 from ..layout import empty_like, flat_views
-from ._compiler import FLOATS, THREADS, Kernel, blocks, c_type, on_device, vector_width
+from ._compiler import FLOATS, THREADS, WIDTHS, Kernel, blocks, c_type, on_device, vector_width
 
 __all__ = ["add", "relu_backward", "relu_forward"]
 
-WIDTHS = {"float": 4, "double": 2, "half_t": 8, "bfloat16_t": 8}
 INSTANCES = [(t, n) for t in FLOATS for n in (1, WIDTHS[t])]
 
 _relu_forward = Kernel("elementwise.cu", "relu_forward", INSTANCES)
