@@ -46,16 +46,26 @@ def add(x: cupy.ndarray, y: cupy.ndarray, out: cupy.ndarray | None = None) -> cu
 
 
 def _launch(kernel: Kernel, result: cupy.ndarray, *arrays: cupy.ndarray) -> None:
-    """Write ``result``; arrays of different memory orders, or with gaps, are copied."""
+    """Write ``result``; arrays of other memory orders than its own, or with gaps, are copied into that order first."""
     flat = flat_views(result, *arrays)
-    if flat is None:
-        dense = result.flags.c_contiguous
-        flat = [result.reshape(-1) if dense else cupy.empty(result.size, result.dtype), *(a.flatten() for a in arrays)]
+    if flat is not None:
         _pass(kernel, *flat)
-        if not dense:
-            result[...] = flat[0].reshape(result.shape)
         return
-    _pass(kernel, *flat)
+    target = result if flat_views(result) else empty_like(result, cupy.empty)
+    if flat_views(target) is None:
+        target = cupy.empty(result.shape, result.dtype)
+    _pass(kernel, *flat_views(target, *(_like(target, a) for a in arrays)))
+    if target is not result:
+        result[...] = target
+
+
+def _like(target: cupy.ndarray, array: cupy.ndarray) -> cupy.ndarray:
+    """``array``, or a copy, in the memory order of ``target``."""
+    if flat_views(target, array) is not None:
+        return array
+    copy = cupy.empty_like(target)
+    copy[...] = array
+    return copy
 
 
 def _pass(kernel: Kernel, result: cupy.ndarray, *arrays: cupy.ndarray) -> None:
