@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -44,7 +44,8 @@ def graph(step: Callable | None = None, *, warmup: int = 3) -> Callable:
     next one is captured and replayed. The tensors that are given are copied into the memory that the graph reads, so they may be
     new ones every time and may lie on the processor; their shapes and dtypes must be those of the captured call. A call with
     others (the last, smaller batch of an epoch) runs without the graph. The returned tensors are the graph's own: the next call
-    overwrites them. Arguments that are not tensors are constants of the graph.
+    overwrites them. Arguments that are not tensors are constants of the graph: a call with others runs without it. Tensors inside
+    of lists and dictionaries, and arrays, are refused with TypeError.
 
     What a graph repeats is what the card was asked to do: Python code of the step, prints and counters among it, does not run
     again. Three things change from replay to replay: the inputs, the learning rates of SGD, and the random numbers of dropout.
@@ -77,6 +78,12 @@ class CapturedStep:
 
     def __call__(self, *inputs: Any) -> Any:
         """One step."""
+        for number, x in enumerate(inputs):
+            if not _is_tensor(x) and _holds_arrays(x):
+                raise TypeError(
+                    f"cuda.graph: input {number} of the step is a {type(x).__name__} with arrays, which the graph would hold fixed: "
+                    "give each of them as a Tensor, as an argument of its own"
+                )
         card = next((device_of(x.array) for x in inputs if _is_tensor(x) and x.is_cuda), None)
         if card is None and self._stream is None:
             raise RuntimeError(
@@ -183,6 +190,15 @@ class _Captured:
 
 def _is_tensor(x: Any) -> bool:
     return hasattr(x, "array") and hasattr(x, "is_cuda")
+
+
+def _holds_arrays(x: Any) -> bool:
+    """Whether x is a tensor or an array with dimensions, or holds one."""
+    if isinstance(x, Mapping):
+        return any(map(_holds_arrays, x.values()))
+    if isinstance(x, (list, tuple, set)):
+        return any(map(_holds_arrays, x))
+    return _is_tensor(x) or (hasattr(x, "dtype") and getattr(x, "ndim", 0) > 0)
 
 
 def _library_of(inputs: tuple):

@@ -16,7 +16,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
 #include <new>
 #include <utility>
 #include <vector>
@@ -56,6 +55,8 @@ struct Copy {
     int bytes;
 };
 
+const int MOST_GROUPS = 8;
+
 struct Fiber {
     jmp_buf place;
     ucontext_t context;
@@ -63,10 +64,11 @@ struct Fiber {
     uint3 thread;
     int lane = 0, parity = 0;
     enum { READY, IN_WARP, IN_BLOCK, DONE } state = DONE;
-    const void* barrier = nullptr;  // where it waits
+    bool begun = false;
     bool any = false;               // of __syncthreads_or
-    std::vector<Copy> open;
-    std::deque<std::vector<Copy>> groups;
+    std::vector<Copy> groups[MOST_GROUPS];  // of copies under way: closed ones, in a ring, and one that is open
+    int first = 0, closed = 0;
+    std::vector<Copy>& group(int i) { return groups[(first + i) % MOST_GROUPS]; }
 };
 
 struct Warp {
@@ -82,6 +84,7 @@ inline jmp_buf scheduler;
 inline void (*body)(void*) = nullptr;
 inline void* closure = nullptr;
 inline int alive = 0, arrived = 0;
+inline const void* awaited = nullptr;  // the barrier at which the arrived threads wait
 inline bool collected = false, collecting = false;
 inline std::vector<unsigned char> shared;
 inline char failure[256];
@@ -124,12 +127,10 @@ inline void fiber_main() {
     for (;;) {
         body(closure);
         Fiber* self = current;
-        if (!self->open.empty() || !self->groups.empty()) {
-            for (auto& g : self->groups)
-                if (!g.empty()) give_up("the thread ends while its copies are under way");
-            if (!self->open.empty()) give_up("the thread ends with copies in no group");
-        }
-        self->groups.clear();
+        for (int i = 0; i <= self->closed; i++)
+            if (!self->group(i).empty())
+                give_up(i < self->closed ? "the thread ends while its copies are under way" : "the thread ends with copies in no group");
+        self->closed = 0;
         self->state = Fiber::DONE;
         alive--;
         Warp& warp = warps[(self - &fibers[0]) / 32];
@@ -142,14 +143,13 @@ inline void fiber_main() {
 
 __attribute__((noinline)) inline void wait_block(const void* where) {
     Fiber* self = current;
-    for (unsigned i = 0; i < block_size.x * block_size.y * block_size.z; i++)
-        if (fibers[i].state == Fiber::IN_BLOCK && fibers[i].barrier != where) give_up("threads wait at different barriers");
+    if (arrived && where != awaited) give_up("threads wait at different barriers");
+    awaited = where;
     if (++arrived == alive) {
         release_block();
         return;
     }
     self->state = Fiber::IN_BLOCK;
-    self->barrier = where;
     if (!setjmp(self->place)) leave();
 }
 
@@ -192,8 +192,8 @@ inline bool run_block(int threads) {
         f.thread = {i % block_size.x, i / block_size.x % block_size.y, i / (block_size.x * block_size.y)};
         f.lane = i % 32;
         f.parity = 0;
-        f.open.clear();
-        f.groups.clear();
+        for (auto& group : f.groups) group.clear();
+        f.first = f.closed = 0;
         warps[i / 32].alive++;
         if (f.stack) {
             f.state = Fiber::READY;
@@ -206,7 +206,7 @@ inline bool run_block(int threads) {
         f.context.uc_link = nullptr;
         makecontext(&f.context, fiber_main, 0);
         f.state = Fiber::READY;
-        f.barrier = &f;  // not begun yet
+        f.begun = false;
     }
     volatile bool moved = true;
     while (alive && moved) {
@@ -218,8 +218,8 @@ inline bool run_block(int threads) {
             current = &f;
             switch (setjmp(scheduler)) {
                 case 0:
-                    if (f.barrier == &f) {
-                        f.barrier = nullptr;
+                    if (!f.begun) {
+                        f.begun = true;
                         setcontext(&f.context);
                     }
                     longjmp(f.place, 1);
@@ -386,18 +386,16 @@ template <int BYTES>
 inline void copy_async(void* to, const void* from, bool inside) {
     if ((uintptr_t)to % BYTES || (inside && (uintptr_t)from % BYTES)) host::give_up("a copy from or to an address that is not aligned");
     memset(to, 0xff, BYTES);
-    host::current->open.push_back({to, inside ? from : nullptr, BYTES});
+    host::current->group(host::current->closed).push_back({to, inside ? from : nullptr, BYTES});
 }
 inline void copies_close() {
-    host::current->groups.push_back(std::move(host::current->open));
-    host::current->open.clear();
+    if (++host::current->closed == host::MOST_GROUPS) host::give_up("too many groups of copies are under way");
 }
 template <int PENDING>
 inline void copies_wait() {
-    auto& groups = host::current->groups;
-    while (groups.size() > PENDING) {
-        host::deliver(groups.front());
-        groups.pop_front();
+    for (auto& self = *host::current; self.closed > PENDING; self.closed--) {
+        host::deliver(self.group(0));
+        self.first = (self.first + 1) % host::MOST_GROUPS;
     }
 }
 

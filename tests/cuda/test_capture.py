@@ -250,3 +250,18 @@ def test_bad_arguments():
         mg.cuda.graph(lambda x: x, warmup=0)
     with pytest.raises(RuntimeError, match="no input of the step lies on a card"):
         mg.cuda.graph(lambda x: x)(mg.ones(3))
+
+
+@pytest.mark.parametrize("make", [np.asarray, lambda a: [mg.tensor(a)], lambda a: {"images": (mg.tensor(a),)}])
+def test_arrays_that_the_graph_would_hold_fixed(make):
+    step, x = mg.cuda.graph(lambda x, other: x * 2), mg.ones(3, device="cuda")
+    assert step(x, None).tolist() == [2, 2, 2]
+    with pytest.raises(TypeError, match=r"input 1 of the step is a \w+ with arrays, which the graph would hold fixed"):
+        step(x, make(np.ones(2)))
+
+
+def test_other_constants_run_without_the_graph():
+    step, x = mg.cuda.graph(lambda x, factor: x * factor, warmup=1), mg.ones(3, device="cuda")
+    results = [step(x, factor).tolist() for factor in (2.0, 2.0, 3.0, np.float32(2), 2.0)]
+    assert results == [[2] * 3, [2] * 3, [3] * 3, [2] * 3, [2] * 3]
+    assert (step.calls, step.replays) == (3, 2)
