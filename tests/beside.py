@@ -1,7 +1,7 @@
 """Processes that run beside the tests, one after the other, on a processor that would be idle: pytest itself keeps one busy.
 
 A test that needs the result of one is marked ``@pytest.mark.beside("name", ...)`` and asks ``beside.result(name)``. The processes
-that the chosen tests need start when the session does; those tests come last.
+that the chosen tests need start when the session does, in the order of ``JOBS``; those tests come last.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Job", "begin", "end", "result"]
+__all__ = ["JOBS", "Job", "add", "begin", "end", "result"]
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT = 1200  # seconds, in which a process that hangs is noticed
@@ -22,14 +22,18 @@ TIMEOUT = 1200  # seconds, in which a process that hangs is noticed
 
 @dataclass
 class Job:
-    """A Python process: the arguments of its interpreter, and settings of ours and of Numba's, of which it has no others."""
+    """A Python process: the arguments of its interpreter, and its settings.
+
+    Of ours and of Numba's it has no others, but where its cache is, and for which processor it compiles.
+    """
 
     arguments: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> object:
         """What the process prints, as JSON."""
-        kept = {k: v for k, v in os.environ.items() if k == "MINIGRAD_CACHE_DIR" or not k.startswith(("MINIGRAD", "NUMBA"))}
+        ours, same = ("MINIGRAD", "NUMBA"), ("MINIGRAD_CACHE_DIR", "NUMBA_CPU")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(ours) or k.startswith(same)}
         kept |= {"PYTHONDONTWRITEBYTECODE": "1", **self.environment}
         pipe = subprocess.PIPE
         with subprocess.Popen(
@@ -47,19 +51,29 @@ class Job:
         return json.loads(output or "null")
 
 
-# The one without compiled code comes first: while it runs, the tests compile some of what the others need.
+FOUR = {"NUMBA_NUM_THREADS": "4"}
+
+# In such an order that what one process compiles is there when another one, or the tests, need it. Test files add more.
 JOBS = {
+    "CUDA kernels": Job(("-m", "tests.cuda.host")),
+    "convolution float64": Job(("-W", "error", "-m", "tests.kernels.test_convolution", "float64"), FOUR),
     "plain Python": Job(("-m", "tests.kernels.test_compiler", "without_the_compiler"), {"NUMBA_DISABLE_JIT": "1"}),
+    "convolution float32": Job(("-W", "error", "-m", "tests.kernels.test_convolution", "float32"), FOUR),
     "CUDA sources": Job(("-m", "tests.cuda.test_sources")),
-    **{
-        f"bits {dtype}": Job(("-m", "tests.kernels.test_bits", dtype), {"NUMBA_NUM_THREADS": "4"})
-        for dtype in ("float32", "float64")
-    },
+    **{f"bits {dtype}": Job(("-m", "tests.kernels.test_bits", dtype), FOUR) for dtype in ("float64", "float32")},
 }
 
 _running: list[subprocess.Popen] = []
 _executor: ThreadPoolExecutor | None = None
 _results: dict[str, Future] = {}
+
+
+def add(name: str, *arguments: str, **environment: str):
+    """One more job. Returns the mark of tests that need it."""
+    import pytest  # the jobs themselves have no use for it
+
+    JOBS[name] = Job(arguments, environment)
+    return pytest.mark.beside(name)
 
 
 def begin(names: set[str]) -> None:

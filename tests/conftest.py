@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import sys
@@ -15,6 +16,7 @@ import pytest
 import minigrad.random
 from minigrad.autograd import state
 from tests import beside, device_option
+from tests.cuda.on_device import has_card
 
 
 def pytest_addoption(parser):
@@ -25,39 +27,48 @@ def pytest_configure(config):
     device_option.check(config)
 
 
-@pytest.fixture(autouse=True)
-def _on_device(request):
-    """With ``--device cuda`` the tensors of the test lie on the card."""
-    if not device_option.is_moved(request.node):
-        yield
-        return
-    for marker in request.node.iter_markers("processor"):
-        pytest.skip(*marker.args)
-    with device_option.everything_on_the_card():
-        yield
+def set_aside() -> None:
+    """Tests and their reports are no garbage: let nobody look through all of them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
-@pytest.fixture(autouse=True)
-def _repeatable():
+# Hooks, not fixtures: a fixture for each of some thirty thousand tests takes longer than many of these tests.
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
     """Every generator starts from the same place; PyTorch, where it was imported, computes on one thread."""
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - for tests of what reads NumPy's global generator
     minigrad.random.manual_seed(0)
     if "torch" in sys.modules:
         torch = sys.modules["torch"]
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # torch.manual_seed keeps a list of all of its calls where there is no card
         if torch.get_num_threads() != 1:
             torch.set_num_threads(1)
 
 
-@pytest.fixture(autouse=True)
-def _no_leaks():
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item, nextitem):
     """Fails a test after which gradients are off, anomaly detection is on, or a module still counts as running."""
-    yield
+    result = yield
+    if nextitem is None or nextitem.path != item.path:
+        set_aside()
     left = (state.grad_enabled, state.anomaly, list(state.modules))
     state.grad_enabled, state.anomaly = True, False
     state.modules.clear()
     assert left == (True, False, []), f"the test left (grad_enabled, anomaly, modules) at {left}"
+    return result
+
+
+@pytest.fixture
+def _on_device(request):
+    """With ``--device cuda`` the tensors of the test lie on the card."""
+    for marker in request.node.iter_markers("processor"):
+        pytest.skip(*marker.args)
+    with device_option.everything_on_the_card():
+        yield
 
 
 # ---- processes beside the tests ----------------------------------------------------------------------------------------
@@ -68,13 +79,17 @@ def _needed(item) -> set[str]:
 
 
 def pytest_collection_modifyitems(items):
-    """Tests that wait for processes come last."""
+    """Tests that wait for processes come last; those that --device moves do so before any of their fixtures."""
     items.sort(key=lambda item: bool(_needed(item)))
+    for item in filter(device_option.is_moved, items):
+        item.fixturenames.insert(0, "_on_device")
 
 
 def pytest_collection_finish(session):
+    set_aside()
     if not session.config.option.collectonly:
-        beside.begin(set().union(*map(_needed, session.items)))
+        kernels = {"CUDA kernels"} if any("cuda" in item.path.parts for item in session.items) and not has_card() else set()
+        beside.begin(kernels.union(*map(_needed, session.items)))
 
 
 def pytest_sessionfinish(session):

@@ -16,6 +16,7 @@ import pytest
 
 from minigrad import cli, models, weights
 from minigrad.cuda import DeviceProperties
+from tests.training.tiny import draw_pictures
 
 SHORT = ("train", "--model", "lenet5", "--epochs", "2", "--max-steps", "30", "--progress", "lines")
 
@@ -149,15 +150,7 @@ def test_detect_anomaly_names_the_op(capsys):
 
 @pytest.fixture
 def pictures() -> Path:
-    """A folder of dark and light images, ten of each, 10 x 12 pixels."""
-    image = pytest.importorskip("PIL.Image")
-    rng = np.random.default_rng(0)
-    for name, base in (("dark", 20), ("light", 200)):
-        Path("pictures", name).mkdir(parents=True)
-        for i in range(10):
-            pixels = (base + rng.integers(0, 40, (12, 10, 3))).astype(np.uint8)
-            image.fromarray(pixels).save(Path("pictures", name, f"{i}.png"))
-    return Path("pictures")
+    return draw_pictures(Path("pictures"))
 
 
 def test_folders_of_images(pictures, capsys):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["HostModule", "compiler"]
+__all__ = ["HostModule", "compiler", "host_module"]
 
 _one_at_a_time = threading.Lock()
 
@@ -94,3 +94,18 @@ class HostModule:
             )
         if failure:
             raise RuntimeError(f"{expression}: {failure.decode()}")
+
+
+@functools.cache
+def host_module(code: str) -> HostModule:
+    """All instances of the kernels of a file with this text, which take hardly longer to build than one."""
+    cuda = sys.modules["minigrad.kernels.cuda._compiler"]
+    kernels = [kernel for kernel in cuda.KERNELS if cuda.source(kernel.file) == code]
+    return HostModule(code, [expression for kernel in kernels for expression in kernel.instances.values()])
+
+
+if __name__ == "__main__":  # build all there are
+    from tests.cuda.on_device import cuda
+
+    for file in {kernel.file: None for kernel in cuda.module._compiler.KERNELS}:
+        host_module(cuda.module._compiler.source(file)).build()

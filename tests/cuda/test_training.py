@@ -13,7 +13,7 @@ from minigrad.cli import main
 from minigrad.device import to_numpy
 from minigrad.training import evaluate
 from tests.cuda.on_device import cuda
-from tests.training.tiny import EPOCHS, Job, images, net, noise
+from tests.training.tiny import EPOCHS, Job, draw_pictures, images, net, noise
 
 pytestmark = pytest.mark.usefixtures("card", "no_pictures")
 
@@ -153,14 +153,17 @@ def test_batches_are_copied_ahead():
 
 
 def test_the_command(tmp_path, capsys):
-    """The same data, model and recipe on both: digits, two epochs of a small part."""
-    options = ["train", "--data", "digits", "--model", "lenet5", "--epochs", "1", "--train-images", "128", "--seed", "1"]
+    """The same data, model and recipe on both."""
+    pictures = str(draw_pictures(tmp_path / "pictures"))
+    options = ["train", "--data", "folder", "--data-dir", pictures, "--image-size", "28", "--model", "lenet5", "--epochs", "2"]
+    options += ["--batch-size", "8", "--seed", "1"]
     for device in ("cpu", "cuda"):
         assert not main([*options, "--device", device, "--out", str(tmp_path / device)])
     lines = [(tmp_path / device / "metrics.jsonl").read_text() for device in ("cpu", "cuda")]
-    there, here = map(json.loads, lines)
-    assert here["train_loss"] == pytest.approx(there["train_loss"], rel=1e-3)
-    assert here["test_loss"] == pytest.approx(there["test_loss"], rel=1e-3)
+    epochs = [[json.loads(line) for line in text.splitlines()] for text in lines]
+    for there, here in zip(*epochs, strict=True):
+        assert here["train_loss"] == pytest.approx(there["train_loss"], rel=1e-3)
+        assert here["test_loss"] == pytest.approx(there["test_loss"], rel=1e-3)
     capsys.readouterr()
     assert not main(["eval", str(tmp_path / "cuda")])
     assert "accuracy" in capsys.readouterr().out

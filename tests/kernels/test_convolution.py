@@ -4,11 +4,8 @@ import functools
 import hashlib
 import itertools
 import json
-import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +14,7 @@ from minigrad.kernels import cpu, reference
 from minigrad.kernels.cpu._algorithms import ALGORITHMS, POSSIBLE, WINOGRAD, choose
 from minigrad.kernels.cpu._compiler import build
 from minigrad.kernels.geometry import ConvGeometry
+from tests import beside
 from tests.cuda.on_device import cuda
 from tests.kernels.agreement import DTYPES, MEMORY_ORDERS, assert_channels_last, assert_close, eps
 from tests.kernels.small import finish, start
@@ -415,32 +413,24 @@ def digests(dtype=np.float32) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_both_builds_give_the_same_bits(dtype):
-    with build("serial"):
-        serial = digests(dtype)
+def main(name: str) -> None:
+    """Print the digests of the parallel builds with 1, 2, 3 and 4 threads, and then of the serial builds, as JSON."""
+    dtype, found = np.dtype(name).type, []
     with build("parallel"):
-        assert digests(dtype) == serial
-        threads = cpu.get_num_threads()
-        try:
-            for n in range(1, threads + 1):
-                cpu.set_num_threads(n)
-                assert digests(dtype) == serial
-        finally:
+        for threads in (1, 2, 3, 4):
             cpu.set_num_threads(threads)
+            found.append(digests(dtype))
+    with build("serial"):
+        found.append(digests(dtype))
+    print(json.dumps(found))
 
 
-def test_four_threads_give_the_same_bits():
-    code = (
-        "import json; from minigrad.kernels import cpu; from tests.kernels.test_convolution import build, digests\n"
-        "with build('parallel'):\n"
-        "    print(json.dumps([(cpu.set_num_threads(n), digests())[1] for n in (1, 2, 4)]))"
-    )
-    environment = {**os.environ, "NUMBA_NUM_THREADS": "4", "PYTHONWARNINGS": "error"}
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [digests()] * 3
+@pytest.mark.beside("convolution float32", "convolution float64")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_both_builds_and_all_threads_give_the_same_bits(dtype):
+    first, *others = beside.result(f"convolution {dtype.__name__}")
+    assert len(first) == 3 * len(LARGE)
+    assert others == [first] * 4
 
 
 # ----- choosing an algorithm -----
@@ -548,3 +538,7 @@ def test_like_torch(case, kernels):
     np.testing.assert_allclose(kernels.conv2d_backward_input(gy, weight_, g), x.grad.numpy(), rtol=1e-11, atol=1e-12)
     np.testing.assert_allclose(kernels.conv2d_backward_weight(gy, x_, g), weight.grad.numpy(), rtol=1e-11, atol=1e-12)
     np.testing.assert_allclose(kernels.conv2d_backward_bias(gy), bias.grad.numpy(), rtol=1e-11, atol=1e-12)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -11,8 +11,9 @@ import pytest
 from minigrad.kernels.cpu import _machine, _product
 from minigrad.kernels.cpu._compiler import kernel, prange
 from minigrad.kernels.cpu._product import Filters, multiply, multiply_lines, pack, panel_width
+from tests import beside
 from tests.kernels.agreement import DTYPES, assert_close, eps
-from tests.kernels.small import finish, follow, start
+from tests.kernels.small import follow
 
 
 @kernel(reassociate=False)
@@ -181,11 +182,16 @@ LESSER = {  # float32 or float64, settings
 }
 
 
-@pytest.mark.parametrize("name", LESSER)
+MARKS = {
+    name: beside.add(f"products, {name}", "-W", "error", "-m", "tests.kernels.test_product", *dtypes, **settings)
+    for name, (dtypes, settings) in LESSER.items()
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=mark) for name, mark in MARKS.items()])
 def test_lesser_processors(name):
     """With fewer registers a tile is computed in parts; without the compiler it is NumPy's product."""
-    dtypes, settings = LESSER[name]
-    assert finish(start("-W", "error", "-m", "tests.kernels.test_product", *dtypes, **settings))[0] is True
+    assert beside.result(f"products, {name}") is True
 
 
 # ---- panels ------------------------------------------------------------------------------------------------------------

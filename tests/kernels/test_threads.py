@@ -19,6 +19,7 @@ import pytest
 
 from minigrad.kernels import cpu
 from minigrad.kernels.cpu import _compiler, _threads
+from tests import beside
 from tests.kernels.small import MUCH, double, doubles, finish, note_threads, start
 
 LAYERS = [
@@ -179,10 +180,15 @@ def crowd() -> object:
     return results, _threads.pool.layer
 
 
-@pytest.mark.parametrize("layer", LAYERS)
+def crowd_on(layer: str):
+    settings = {"NUMBA_NUM_THREADS": "4", "NUMBA_THREADING_LAYER": layer}
+    return beside.add(f"crowd on {layer}", "-m", "tests.kernels.test_threads", "crowd", **settings)
+
+
+@pytest.mark.parametrize("layer", [pytest.param(*p.values, marks=[*p.marks, crowd_on(*p.values)]) for p in LAYERS])
 def test_python_threads_may_run_kernels_at_once(layer):
     """The layer "workqueue" ends the process when two threads enter it."""
-    assert scenario("crowd", layer) == [[True] * 8, layer]
+    assert beside.result(f"crowd on {layer}") == [[True] * 8, layer]
 
 
 # ---- forks -------------------------------------------------------------------------------------------------------------

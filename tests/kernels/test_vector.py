@@ -36,8 +36,9 @@ from minigrad.kernels.cpu._vector import (
     transpose,
     widen,
 )
+from tests import beside
 from tests.kernels.agreement import DTYPES, eps
-from tests.kernels.small import finish, follow, start
+from tests.kernels.small import follow
 
 
 @kernel
@@ -375,12 +376,16 @@ LESSER = {
 }
 
 
-@pytest.mark.parametrize("name", LESSER)
+MARKS = {
+    name: beside.add(f"vectors, {name}", "-W", "error", "-m", "tests.kernels.test_vector", **settings)
+    for name, (settings, _) in LESSER.items()
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=mark) for name, mark in MARKS.items()])
 def test_lesser_processors(name):
     """The same checks in a process that may not use all that this processor can do."""
-    settings, most = LESSER[name]
-    inherited = {key: value for key, value in os.environ.items() if key.startswith("NUMBA_CPU")}
-    (single, double, features), _ = finish(start("-W", "error", "-m", "tests.kernels.test_vector", **{**inherited, **settings}))
+    (single, double, features), most = beside.result(f"vectors, {name}"), LESSER[name][1]
     size = min(most, 4 * _machine.lanes(np.float32))
     assert (single, double) == (size // 4, size // 8)
     if most == 16:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import minigrad as mg
 from minigrad import nn, random, weights
@@ -34,6 +35,18 @@ def images(count: int = SAMPLES) -> ImageDataset:
     classes = np.arange(count) % 3
     dark = np.random.default_rng(0).integers(0, 60, (count, 1, 6, 6))
     return ImageDataset((dark + 90 * classes[:, None, None, None]).astype(np.uint8), classes)
+
+
+def draw_pictures(folder: Path) -> Path:
+    """A folder of dark and light images, ten of each, 10 x 12 pixels. Skips the test without Pillow."""
+    image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    for name, base in (("dark", 20), ("light", 200)):
+        (folder / name).mkdir(parents=True)
+        for i in range(10):
+            pixels = (base + rng.integers(0, 40, (12, 10, 3))).astype(np.uint8)
+            image.fromarray(pixels).save(folder / name / f"{i}.png")
+    return folder
 
 
 def net(width: int = 4) -> nn.Module:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import sys
-
 import numpy as np
 
-from tests.cuda.host import HostModule
+from tests.cuda.host import HostModule, host_module
 from tests.cuda.standin.arrays import ndarray
 from tests.cuda.standin.memory import MemoryPointer
 from tests.cuda.standin.streams import CUDARuntimeError, Stream
@@ -76,17 +73,9 @@ class RawModule:
     """The text of a file, for the kernels that ``name_expressions`` lists."""
 
     def __init__(self, *, code=None, path=None, options=(), backend="nvrtc", name_expressions=None, jitify=False):
-        self.module, self.names = _host_module(code), tuple(name_expressions or ())
+        self.module, self.names = host_module(code), tuple(name_expressions or ())
 
     def get_function(self, name: str) -> RawKernel:
         if name not in self.names:
             raise ValueError(f"{name} is none of the name_expressions")
         return RawKernel(self.module, name)
-
-
-@functools.cache
-def _host_module(code: str) -> HostModule:
-    """All instances of a file's kernels, which take hardly longer to build than one."""
-    compiler = sys.modules["minigrad.kernels.cuda._compiler"]
-    kernels = [kernel for kernel in compiler.KERNELS if compiler.source(kernel.file) == code]
-    return HostModule(code, [expression for kernel in kernels for expression in kernel.instances.values()])
