@@ -6,9 +6,10 @@ import cupy
 import numpy as np
 
 from ..geometry import ConvGeometry
-from ._compiler import FLOATS, THREADS, WIDTHS, Kernel, blocks, c_type, struct, vector_width
+from ._compiler import FLOATS, THREADS, WIDTHS, Kernel, blocks, c_type, vector_width
+from ._window import window
 
-__all__ = ["forward", "input_gradient", "weight_gradient", "window"]
+__all__ = ["forward", "input_gradient", "weight_gradient"]
 
 INSTANCES = [(t, n) for t in FLOATS for n in (1, WIDTHS[t])]
 
@@ -16,12 +17,6 @@ _forward = Kernel("conv_direct.cu", "direct_forward", INSTANCES)
 _backward_input = Kernel("conv_direct.cu", "direct_backward_input", INSTANCES)
 _backward_weight = Kernel("conv_direct.cu", "direct_backward_weight", [(t,) for t in FLOATS])
 _weight_sum = Kernel("conv_direct.cu", "direct_weight_sum", [(t,) for t in FLOATS])
-
-
-def window(g: ConvGeometry) -> np.ndarray:
-    """The sizes, as the kernels take them."""
-    sizes = g.n, g.h, g.w, g.c, g.oh, g.ow, g.o, g.groups, g.kh, g.kw, g.sh, g.sw, g.top, g.left, g.dh, g.dw
-    return struct(*sizes)
 
 
 def forward(x: cupy.ndarray, weight: cupy.ndarray, bias: cupy.ndarray | None, y: cupy.ndarray, g: ConvGeometry) -> None:

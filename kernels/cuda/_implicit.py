@@ -9,6 +9,7 @@ import numpy as np
 
 from ..geometry import ConvGeometry
 from ._compiler import FLOATS, THREADS, Kernel, blocks, c_type, struct
+from ._window import window
 
 __all__ = ["gather", "rows_times_filters", "weight_gradient"]
 
@@ -190,11 +191,10 @@ def _weight_plan(g: ConvGeometry, math: str, itemsize: int, left: int, right: in
     across, down = blocks(columns, tile[1]), blocks(outputs, tile[0])
     pixels, step = g.n * g.oh * g.ow, 64 // itemsize
     splits = _splits(pixels, step, across * down * g.groups, g.groups, device)
-    sizes = struct(g.n, g.h, g.w, g.c, g.oh, g.ow, g.o, g.groups, g.kh, g.kw, g.sh, g.sw, g.top, g.left, g.dh, g.dw)
     pad = 8 if math == "Tf32" else 16 // itemsize
     shared = 4 * step * PIXEL + STAGES * step * (tile[0] + tile[1] + 2 * pad) * itemsize
     a_part = np.int64(blocks(pixels, splits * step) * step)
-    return (math, *tile, left, right), (across, down, g.groups * splits), sizes, shared, splits, a_part
+    return (math, *tile, left, right), (across, down, g.groups * splits), window(g), shared, splits, a_part
 
 
 def _weight_tile(math: str, left: int, right: int, outputs: int, columns: int) -> tuple[int, int, int]:

@@ -1,9 +1,5 @@
 // im2col and col2im, and sums over columns. See kernels/reference/convolution.py.
-#include "common.cuh"
-
-struct Window {
-    int n, h, w, c, oh, ow, o, groups, kh, kw, sh, sw, top, left, dh, dw;
-};
+#include "window.cuh"
 
 // columns (N oh ow, C kh kw) of x (N, H, W, C); a thread writes one element.
 template <class T>

@@ -1,11 +1,7 @@
 // Convolution by loops over the window, for groups of few channels (depthwise convolution: of one). A thread computes V
 // neighbouring channels of one pixel; V > 1 where every channel is a group of its own.
 // Filters lie as (kh, kw, channels of the group that are summed, channels that are written).
-#include "common.cuh"
-
-struct Window {
-    int n, h, w, c, oh, ow, o, groups, kh, kw, sh, sw, top, left, dh, dw;
-};
+#include "window.cuh"
 
 template <class T, int V>
 __device__ __forceinline__ void multiply_add(real_t<T> (&sum)[V], const T* x, const T* filter) {

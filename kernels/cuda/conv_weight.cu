@@ -3,10 +3,7 @@
 // sums a second kernel adds in a fixed order.
 // blockIdx: x tiles of columns, y tiles of rows, z group + groups * split.
 #include "gemm.cuh"
-
-struct Gather {
-    int n, h, w, c, oh, ow, o, groups, kh, kw, sh, sw, top, left, dh, dw;
-};
+#include "window.cuh"
 
 // The pixel that a row of the tiles stands for.
 struct Pixel {
@@ -16,7 +13,7 @@ struct Pixel {
 
 template <class Math, int BM, int BN, int WARPS_M, int VA, int VB>
 __global__ __launch_bounds__(BLOCK, 2) void conv_weight(const typename Math::T* gy, const typename Math::T* x,
-                                                        real_t<typename Math::T>* parts, Gather g, index_t pixels_of_a_split) {
+                                                        real_t<typename Math::T>* parts, Window g, index_t pixels_of_a_split) {
     typedef typename Math::T T;
     typedef Product<Math, BM, BN, WARPS_M, ACROSS, ACROSS> Sums;
     const int BK = Sums::A::BK;

@@ -17,6 +17,7 @@ from ._blas import multiply
 from ._capture import needs_own_products
 from ._compiler import FLOATS, THREADS, Kernel, blocks, c_type, on_device
 from ._memory import empty_result
+from ._window import window
 
 __all__ = [
     "col2im",
@@ -153,7 +154,7 @@ def im2col(x: cupy.ndarray, geometry: ConvGeometry) -> cupy.ndarray:
     """See reference. A thread for each element of the columns."""
     g = geometry
     columns = cupy.empty((g.n * g.oh * g.ow, g.c * g.kh * g.kw), x.dtype)
-    _im2col((c_type(x.dtype),), blocks(columns.size), THREADS, (nhwc(x), columns, _direct.window(g)))
+    _im2col((c_type(x.dtype),), blocks(columns.size), THREADS, (nhwc(x), columns, window(g)))
     return columns
 
 
@@ -162,5 +163,5 @@ def col2im(columns: cupy.ndarray, geometry: ConvGeometry) -> cupy.ndarray:
     """See reference. A thread for each element of the image gathers what belongs to it."""
     g = geometry
     x = cupy.empty((g.n, g.h, g.w, g.c), columns.dtype)
-    _col2im((c_type(x.dtype),), blocks(x.size), THREADS, (cupy.ascontiguousarray(columns), x, _direct.window(g)))
+    _col2im((c_type(x.dtype),), blocks(x.size), THREADS, (cupy.ascontiguousarray(columns), x, window(g)))
     return x.transpose(0, 3, 1, 2)

@@ -1,8 +1,7 @@
 // The update of stochastic gradient descent, of many arrays at once. See kernels/reference/optimizer.py.
-#include "common.cuh"
+#include "many.cuh"
 
-const int LIMIT = 112;       // arrays of a launch: its values may have 4096 bytes
-const int THREADS = 256, PIECE = 2048;  // numbers of a block
+const int LIMIT = 112;  // arrays of a launch: its values may have 4096 bytes
 
 enum { PLAIN, FIRST, NEXT };  // without a velocity; its first value; any later one
 
@@ -43,18 +42,13 @@ __global__ void __launch_bounds__(THREADS) sgd(Table table, int count, int neste
     typedef real_t<T> R;
     if (fault && *fault) return;
     Factors<R> f = {sign, decay, damping, momentum, lr ? (R)-*lr : rate};
-    int low = 0, high = count - 1;  // the first array whose end lies behind this block
-    while (low < high) {
-        int middle = (low + high) / 2;
-        if (table.end[middle] > (int)blockIdx.x) high = middle;
-        else low = middle + 1;
-    }
-    T *p = (T*)table.parameter[low], *v = (T*)table.velocity[low];
-    const T* g = (const T*)table.gradient[low];
-    index_t size = table.what[low] >> 3, begin = (index_t)(blockIdx.x - (low ? table.end[low - 1] : 0)) * PIECE;
-    int mode = (int)(table.what[low] & 3);
+    int array = array_of_block(table.end, count);
+    T *p = (T*)table.parameter[array], *v = (T*)table.velocity[array];
+    const T* g = (const T*)table.gradient[array];
+    index_t size = table.what[array] >> 3, begin = begin_of_block(table.end, array);
+    int mode = (int)(table.what[array] & 3);
     index_t end = min(size, begin + PIECE);
-    bool aligned = table.what[low] & 4;
+    bool aligned = table.what[array] & 4;
     for (index_t i = begin + threadIdx.x * N; i < end; i += THREADS * N) {
         if (aligned && i + N <= end) {
             Pack<T, N> ps = load_pack<T, N>(p + i), gs = load_pack<T, N>(g + i), vs = {};

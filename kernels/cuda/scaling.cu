@@ -1,8 +1,7 @@
 // Many arrays multiplied by a number, with a look whether they are finite. See kernels/reference/scaling.py.
-#include "common.cuh"
+#include "many.cuh"
 
-const int LIMIT = 192;                  // arrays of a launch: its values may have 4096 bytes
-const int THREADS = 256, PIECE = 2048;  // numbers of a block
+const int LIMIT = 192;  // arrays of a launch: its values may have 4096 bytes
 
 struct Table {
     long long array[LIMIT];  // addresses
@@ -20,16 +19,11 @@ __device__ __forceinline__ void scaled(T& x, real_t<T> factor, bool& bad) {
 
 template <class T, int N>
 __global__ void __launch_bounds__(THREADS) scale_all(Table table, int count, real_t<T> factor, int* found) {
-    int low = 0, high = count - 1;  // the first array whose end lies behind this block
-    while (low < high) {
-        int middle = (low + high) / 2;
-        if (table.end[middle] > (int)blockIdx.x) high = middle;
-        else low = middle + 1;
-    }
-    T* x = (T*)table.array[low];
-    index_t size = table.what[low] >> 1, begin = (index_t)(blockIdx.x - (low ? table.end[low - 1] : 0)) * PIECE;
+    int array = array_of_block(table.end, count);
+    T* x = (T*)table.array[array];
+    index_t size = table.what[array] >> 1, begin = begin_of_block(table.end, array);
     index_t end = min(size, begin + PIECE);
-    bool aligned = table.what[low] & 1, bad = false;
+    bool aligned = table.what[array] & 1, bad = false;
 #pragma unroll 1
     for (index_t i = begin + threadIdx.x * N; i < end; i += THREADS * N) {
         if (aligned && i + N <= end) {
