@@ -81,8 +81,8 @@ class CapturedStep:
         for number, x in enumerate(inputs):
             if not _is_tensor(x) and _holds_arrays(x):
                 raise TypeError(
-                    f"cuda.graph: input {number} of the step is a {type(x).__name__} with arrays, which the graph would hold fixed: "
-                    "give each of them as a Tensor, as an argument of its own"
+                    f"cuda.graph: input {number} of the step is a {type(x).__name__} with arrays, which the graph would hold "
+                    "fixed: give each of them as a Tensor, as an argument of its own"
                 )
         card = next((device_of(x.array) for x in inputs if _is_tensor(x) and x.is_cuda), None)
         if card is None and self._stream is None:

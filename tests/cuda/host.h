@@ -25,9 +25,7 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-#define __restrict__
 #define __shared__ static
-#define __constant__ static const
 #define __align__(n) alignas(n)
 
 struct uint3 {
@@ -36,17 +34,6 @@ struct uint3 {
 struct dim3 {
     unsigned x = 1, y = 1, z = 1;
 };
-struct alignas(8) int2 {
-    int x, y;
-};
-struct alignas(16) int4 {
-    int x, y, z, w;
-};
-struct alignas(16) float4 {
-    float x, y, z, w;
-};
-inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
-
 namespace host {
 
 struct Copy {
@@ -65,7 +52,6 @@ struct Fiber {
     int lane = 0, parity = 0;
     enum { READY, IN_WARP, IN_BLOCK, DONE } state = DONE;
     bool begun = false;
-    bool any = false;               // of __syncthreads_or
     std::vector<Copy> groups[MOST_GROUPS];  // of copies under way: closed ones, in a ring, and one that is open
     int first = 0, closed = 0;
     std::vector<Copy>& group(int i) { return groups[(first + i) % MOST_GROUPS]; }
@@ -85,7 +71,6 @@ inline void (*body)(void*) = nullptr;
 inline void* closure = nullptr;
 inline int alive = 0, arrived = 0;
 inline const void* awaited = nullptr;  // the barrier at which the arrived threads wait
-inline bool collected = false, collecting = false;
 inline std::vector<unsigned char> shared;
 inline char failure[256];
 inline uint3 block_index;
@@ -109,8 +94,6 @@ inline void deliver(std::vector<Copy>& group) {
 inline void leave() { longjmp(scheduler, 1); }
 
 inline void release_block() {
-    collected = collecting;
-    collecting = false;
     arrived = 0;
     for (unsigned i = 0; i < block_size.x * block_size.y * block_size.z; i++)
         if (fibers[i].state == Fiber::IN_BLOCK) fibers[i].state = Fiber::READY;
@@ -185,7 +168,6 @@ inline T given(unsigned long long (*slots)[8], int lane) {
 inline bool run_block(int threads) {
     alive = threads;
     arrived = 0;
-    collecting = collected = false;
     for (auto& warp : warps) warp.alive = warp.arrived = 0;
     for (int i = 0; i < threads; i++) {
         Fiber& f = fibers[i];
@@ -291,31 +273,11 @@ inline const char* launch(void (*kernel)(A...), const unsigned* grid, const unsi
 
 // A barrier is told from another by the line of the source where it stands.
 #define __syncthreads() host::wait_block((const void*)(uintptr_t)__LINE__)
-#define __syncwarp(...) host::wait_warp()
-inline int __syncthreads_or(int flag) {
-    host::collecting |= flag != 0;
-    host::wait_block((const void*)1);
-    int any = host::collected;
-    host::wait_block((const void*)2);
-    return any;
-}
-
 template <class T>
 inline T __shfl_xor_sync(unsigned, T value, int mask, int = 32) {
     auto slots = host::exchange(value);
     return host::given<T>(slots, host::current->lane ^ mask);
 }
-template <class T>
-inline T __shfl_down_sync(unsigned, T value, int delta, int = 32) {
-    auto slots = host::exchange(value);
-    int lane = host::current->lane + delta;
-    return lane < 32 ? host::given<T>(slots, lane) : value;
-}
-template <class T>
-inline T __shfl_sync(unsigned, T value, int lane, int = 32) {
-    return host::given<T>(host::exchange(value), lane & 31);
-}
-
 inline float __uint_as_float(unsigned x) {
     float y;
     memcpy(&y, &x, 4);
@@ -329,29 +291,11 @@ inline unsigned __float_as_uint(float x) {
 inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
     return (unsigned long long)(((unsigned __int128)a * b) >> 64);
 }
-template <class T>
-inline T __ldg(const T* x) {
-    return *x;
-}
-inline int atomicOr(int* x, int bits) {
-    int before = *x;
-    *x |= bits;
-    return before;
-}
-inline int atomicMax(int* x, int value) {
-    int before = *x;
-    *x = std::max(before, value);
-    return before;
-}
 template <class T, class U>
 inline auto max(T a, U b) -> decltype(a + b) { return a < b ? b : a; }
 template <class T, class U>
 inline auto min(T a, U b) -> decltype(a + b) { return b < a ? b : a; }
 using std::isfinite;
-using std::isinf;
-using std::isnan;
-inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
-inline double rsqrt(double x) { return 1.0 / sqrt(x); }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline double __dmul_rn(double a, double b) { return a * b; }
 

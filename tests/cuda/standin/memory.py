@@ -52,9 +52,6 @@ class MemoryPool:
     def total_bytes(self) -> int:
         return self.used + self.kept
 
-    def free_bytes(self) -> int:
-        return self.kept
-
     def free_all_blocks(self, stream=None) -> None:
         self.kept = 0
 

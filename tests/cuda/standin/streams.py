@@ -75,9 +75,6 @@ class Graph:
         for note in self.notes:
             note()
 
-    def upload(self, stream=None) -> None:
-        pass
-
 
 class Event:
     """A place in a stream."""
