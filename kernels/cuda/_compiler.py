@@ -89,8 +89,8 @@ class Kernel:
     def __call__(self, arguments: tuple, grid: int | tuple, block: int | tuple, values: tuple, shared: int = 0) -> None:
         """Launch it on the current stream: ``grid`` blocks of ``block`` threads with ``values``. An empty grid is no launch.
 
-        Numbers among the values must be NumPy scalars of the parameter's own type; a structure is what ``struct`` makes; None is
-        a null pointer.
+        Numbers among the values must be NumPy scalars of the parameter's own type; a NumPy array is a structure, passed by value;
+        None is a null pointer.
         """
         grid = grid if isinstance(grid, tuple) else (grid,)
         if 0 in grid:
@@ -99,8 +99,22 @@ class Kernel:
         if shared > COMMON_SHARED and (key := (cupy.cuda.runtime.getDevice(), arguments)) not in self._large:
             kernel.max_dynamic_shared_size_bytes = MOST_SHARED
             self._large.add(key)
-        values = tuple([NULL if value is None else value for value in values])  # CuPy would hand the driver no value at all
+        values = tuple([_passed(value) for value in values])
         kernel(grid, block if isinstance(block, tuple) else (block,), values, shared_mem=shared)
+
+
+def _passed(value):
+    """A value as CuPy takes it: of None it would hand the driver nothing at all, and of NumPy arrays it takes single elements."""
+    if value is None:
+        return NULL
+    if type(value) is np.ndarray and value.size != 1:
+        return value.view(_bytes(value.nbytes))
+    return value
+
+
+@functools.cache
+def _bytes(count: int) -> np.dtype:
+    return np.dtype((np.void, count))
 
 
 def c_type(dtype) -> str:

@@ -55,8 +55,8 @@ def _value(value) -> np.ndarray:
     if isinstance(value, MemoryPointer):
         return np.array([value.ptr], np.uintp)
     if isinstance(value, np.ndarray):
-        if not value.flags.c_contiguous:
-            raise ValueError("a structure must be contiguous")
+        if value.size != 1:
+            raise TypeError(f"a numpy.ndarray of shape {value.shape} as a kernel parameter: only those of size one are passed by value")
         return value.copy()
     if isinstance(value, np.generic):
         return np.array([value])
