@@ -57,6 +57,8 @@ def install(cupy: ModuleType) -> None:
         try:
             memory = pool.malloc(size)
         except exhausted:
+            memory = None
+        if memory is None:  # outside: CuPy's exception, and what it refers to, is let go
             memory = _once_more(cupy, pool, size)
         if size:
             peak = of_card.get(index := current())
@@ -73,7 +75,7 @@ def _once_more(cupy: ModuleType, pool, size: int):
         return pool.malloc(size)
     except cupy.cuda.memory.OutOfMemoryError:
         message = _message(cupy, pool, size)
-    raise OutOfMemoryError(message)  # outside: CuPy's exception, and what it refers to, is let go
+    raise OutOfMemoryError(message)
 
 
 def _message(cupy: ModuleType, pool, size: int) -> str:

@@ -127,6 +127,7 @@ def test_the_message_says_what_was_asked_and_what_helps(card):
         with pytest.raises(mg.cuda.OutOfMemoryError) as caught:
             mg.exp(mg.zeros(1 << 20, device="cuda"))
         assert isinstance(caught.value, RuntimeError)
+        assert caught.value.__context__ is None  # which would keep what failed alive
         for text in ("asked for 4.00 MiB on card 0", "smaller batches", "no_grad", "empty_cache", "arrays of this process take"):
             assert text in str(caught.value)
         assert mg.cuda.memory_allocated() == taken
