@@ -56,7 +56,9 @@ def _value(value) -> np.ndarray:
         return np.array([value.ptr], np.uintp)
     if isinstance(value, np.ndarray):
         if value.size != 1:
-            raise TypeError(f"a numpy.ndarray of shape {value.shape} as a kernel parameter: only those of size one are passed by value")
+            raise TypeError(
+                f"a numpy.ndarray of shape {value.shape} as a kernel parameter: only those of size one are passed by value"
+            )
         return value.copy()
     if isinstance(value, np.generic):
         return np.array([value])
