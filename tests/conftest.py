@@ -52,12 +52,14 @@ def pytest_runtest_setup(item):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item, nextitem):
     """Fails a test after which gradients are off, anomaly detection is on, or a module still counts as running."""
-    result = yield
-    if nextitem is None or nextitem.path != item.path:
-        set_aside()
-    left = (state.grad_enabled, state.anomaly, list(state.modules))
-    state.grad_enabled, state.anomaly = True, False
-    state.modules.clear()
+    try:
+        result = yield
+    finally:  # also where a fixture failed: the next test begins as it should
+        left = (state.grad_enabled, state.anomaly, list(state.modules))
+        state.grad_enabled, state.anomaly = True, False
+        state.modules.clear()
+        if nextitem is None or nextitem.path != item.path:
+            set_aside()
     assert left == (True, False, []), f"the test left (grad_enabled, anomaly, modules) at {left}"
     return result
 
@@ -88,8 +90,10 @@ def pytest_collection_modifyitems(items):
 def pytest_collection_finish(session):
     set_aside()
     if not session.config.option.collectonly:
-        kernels = {"CUDA kernels"} if any("cuda" in item.path.parts for item in session.items) and not has_card() else set()
-        beside.begin(kernels.union(*map(_needed, session.items)))
+        needed = set().union(*map(_needed, session.items))
+        if needed and not has_card() and any(item.path.parent.name == "cuda" for item in session.items):
+            needed.add("CUDA kernels")  # a run of a few tests builds what it needs itself
+        beside.begin(needed)
 
 
 def pytest_sessionfinish(session):

@@ -15,7 +15,7 @@ from ._compiler import FLOATS, THREADS, WIDTHS, Kernel, blocks, c_type, on_devic
 __all__ = ["sgd_momentum", "sgd_momentum_all"]
 
 PLAIN, FIRST, NEXT = 0, 1, 2  # without a velocity; its first value; any later one
-LIMIT, PIECE = 112, 2048  # as in optimizer.cu: arrays of a launch, numbers of a block
+LIMIT, PIECE = 112, 2048  # as in optimizer.cu and many.cuh: arrays of a launch, numbers of a block
 
 _sgd = Kernel("optimizer.cu", "sgd", [(t, WIDTHS[t]) for t in FLOATS])
 

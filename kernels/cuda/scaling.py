@@ -12,7 +12,7 @@ from ._compiler import FLOATS, THREADS, WIDTHS, Kernel, blocks, c_type, on_devic
 
 __all__ = ["scale_all"]
 
-LIMIT, PIECE = 192, 2048  # as in scaling.cu: arrays of a launch, numbers of a block
+LIMIT, PIECE = 192, 2048  # as in scaling.cu and many.cuh: arrays of a launch, numbers of a block
 
 _scale_all = Kernel("scaling.cu", "scale_all", [(t, WIDTHS[t]) for t in FLOATS])
 

@@ -188,9 +188,10 @@ def _training(name: str, size: int = 32, captured: bool = False, amp: str | None
 
         run = mg.cuda.graph(step, warmup=1) if captured else step
         images, classes = mg.randn(4, 3, size, size).cuda(), mg.zeros(4, dtype=mg.int64).cuda()
+        before = launches.total()
         for _ in range(3):
             run(images, classes)
-        assert launches, "nothing was launched"
+        assert launches.total() > before, "nothing was launched"
         assert not captured or run.replays == 2
 
     return program
@@ -258,9 +259,11 @@ def _every_op() -> None:
         for layout in ((), (channels_last,)):
             try:
                 run(case, np.float32, *layout, device="cuda").backward()
-            except (AssertionError, IndexError, ValueError, RuntimeError):
+            except (AssertionError, IndexError, ValueError):
                 continue
             except Exception as error:
+                if "failed inside CUB" in str(error):  # its sorting, which was compiled together with CUDA, finds no driver
+                    continue
                 wrong.append(f"{case.name}: {type(error).__name__}: {error}")
     assert not wrong, "\n".join(wrong)
 
