@@ -16,7 +16,6 @@ import pytest
 import minigrad.random
 from minigrad.autograd import state
 from tests import beside, device_option
-from tests.cuda.on_device import has_card
 
 
 def pytest_addoption(parser):
@@ -90,10 +89,7 @@ def pytest_collection_modifyitems(items):
 def pytest_collection_finish(session):
     set_aside()
     if not session.config.option.collectonly:
-        needed = set().union(*map(_needed, session.items))
-        if needed and not has_card() and any(item.path.parent.name == "cuda" for item in session.items):
-            needed.add("CUDA kernels")  # a run of a few tests builds what it needs itself
-        beside.begin(needed)
+        beside.begin(set().union(*map(_needed, session.items)))
 
 
 def pytest_sessionfinish(session):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -104,8 +105,15 @@ def host_module(code: str) -> HostModule:
     return HostModule(code, [expression for kernel in kernels for expression in kernel.instances.values()])
 
 
-if __name__ == "__main__":  # build all there are
+def main() -> None:
+    """Build all kernels; print their files, as JSON."""
     from tests.cuda.on_device import cuda
 
-    for file in {kernel.file: None for kernel in cuda.module._compiler.KERNELS}:
+    files = sorted({kernel.file for kernel in cuda.module._compiler.KERNELS})
+    for file in files:
         host_module(cuda.module._compiler.source(file)).build()
+    print(json.dumps(files))
+
+
+if __name__ == "__main__":
+    main()

@@ -54,6 +54,12 @@ def test_compiles(file, capability):
     check(beside.result("CUDA sources")[f"{file} {capability}"], capability)
 
 
+@pytest.mark.beside("CUDA kernels")
+def test_every_instance_compiles_for_the_processor():
+    """Early, and beside the tests that run them."""
+    assert set(beside.result("CUDA kernels")) == set(FILES)
+
+
 @pytest.mark.slow
 def test_every_instance_compiles():
     for name, found in compile_sources(True, os.cpu_count() or 1).items():
